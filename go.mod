@@ -1,0 +1,3 @@
+module spekeasy
+
+go 1.26

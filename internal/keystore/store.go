@@ -1,0 +1,118 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"spekeasy/contentkey"
+)
+
+// Errors that every [Store] reports alike. Backends wrap them; callers use
+// errors.Is.
+var (
+	// ErrUnavailable reports that the database or the key manager could not
+	// be asked. Nothing is known about whether a write happened; repeating
+	// the call is safe.
+	ErrUnavailable = errors.New("temporarily unavailable")
+
+	// ErrDeleted reports a key ID whose key was deleted. It stays refused for
+	// ever: a new key under the old ID could never decrypt what the old one
+	// encrypted.
+	ErrDeleted = errors.New("content key was deleted")
+)
+
+// Record is a content key at rest. A record never changes once stored, except
+// that Wrapped and DataKey change together when the data key is rotated and
+// that a deletion sets Deleted and, after the grace period, empties Wrapped.
+type Record struct {
+	Tenant    string
+	KID       contentkey.KID
+	Wrapped   []byte            // key and IV, sealed under the data key
+	DataKey   uint32            // the tenant's data key that sealed it
+	Source    string            // what made the key: "random", "hkdf", "playready-seed", "import"
+	ContentID string            // the content that first asked for it; "" when imported
+	Scheme    contentkey.Scheme // the scheme it was first asked under; 0 when imported
+	Created   time.Time         // UTC, microseconds
+	Deleted   time.Time         // zero while the key lives
+}
+
+// DataKey is a tenant's key that wraps content keys, itself wrapped by a KEK.
+type DataKey struct {
+	Tenant  string
+	ID      uint32 // counts from 1; the highest one is in use
+	KEK     string // the key manager's name for the KEK that wrapped it
+	Wrapped []byte
+	Created time.Time
+}
+
+// Binding records that an encryptor asked for a content key under a content
+// ID, for a track and period. It is identified by all members but Systems,
+// Profile, IV and the times.
+type Binding struct {
+	Tenant    string
+	ContentID string
+	Requested contentkey.KID // as in the request
+	KID       contentkey.KID // as answered; differs under a KID override
+	Track     string         // intendedTrackType, "" in SPEKE v1
+	Scheme    contentkey.Scheme
+	Period    contentkey.Period
+	Profile   string   // SPEKE version of the latest request: "1.0", "2.0", "2.1"
+	Systems   []string // system IDs asked for so far, lower case, sorted
+	IV        string   // explicitIV of the latest request, base64; "" for none
+	FirstSeen time.Time
+	LastSeen  time.Time
+}
+
+// Store keeps records, data keys and bindings. It is asked only for what
+// every database has: read, create if absent, page through. All methods may
+// be called concurrently, honour the context, and report an unreachable
+// database as [ErrUnavailable]. A read that starts after a write returned
+// sees the write, from any process.
+type Store interface {
+	// Keys returns the records of those of the key IDs that are stored, in
+	// any order, deleted ones included.
+	Keys(ctx context.Context, tenant string, kids []contentkey.KID) ([]Record, error)
+
+	// Commit creates those of the keys that do not exist yet and merges the
+	// bindings, and returns for each of the keys, in order, the record that
+	// is stored now: the given one, or that of whoever was faster. All of it
+	// is durable before Commit returns. When Commit fails, any part may have
+	// been stored; repeating it completes the rest.
+	//
+	// Merging a binding creates it, or else adds its Systems to the stored
+	// ones, keeps FirstSeen, and takes its Profile, IV and LastSeen unless
+	// the stored LastSeen is later.
+	Commit(ctx context.Context, keys []Record, bindings []Binding) ([]Record, error)
+
+	// DataKeys returns all data keys of a tenant in ascending order of ID.
+	DataKeys(ctx context.Context, tenant string) ([]DataKey, error)
+
+	// CreateDataKey stores a data key unless the tenant has one with that ID
+	// already, and returns the one that is stored now.
+	CreateDataKey(ctx context.Context, k DataKey) (DataKey, error)
+
+	// Close ends the store; calls under way may fail.
+	Close() error
+}
+
+// Pager walks everything that a [Store] holds, for export, backup, rewrap and
+// lists. Each method returns at most limit entries after the given position
+// in a fixed order; fewer than limit means that the end was reached.
+type Pager interface {
+	// Tenants returns tenants that own data keys, in ascending order.
+	Tenants(ctx context.Context, after string, limit int) ([]string, error)
+
+	// PageKeys returns records of a tenant in ascending order of KID.
+	PageKeys(ctx context.Context, tenant string, after contentkey.KID, limit int) ([]Record, error)
+
+	// PageBindings returns bindings of a tenant that match the filter, in a
+	// fixed order; next is the position after the last one, "" at the end.
+	PageBindings(ctx context.Context, tenant string, f BindingFilter, after string, limit int) (page []Binding, next string, err error)
+}
+
+// BindingFilter selects bindings; members with a zero value select all.
+type BindingFilter struct {
+	ContentID string
+	KID       contentkey.KID // matches the requested or the answered key ID
+}
