@@ -7,7 +7,7 @@
 // whose zero value is useful; all of them satisfy [System]. The set that a
 // customer may use is a plain slice, so that adding a system is adding a file.
 // [V1] and [V2] make the sets of the SPEKE versions and check the settings;
-// whoever makes a system by hand calls its Validate method once.
+// whoever makes systems by hand calls Validate first.
 //
 // What others have signaled is read by [ParseBox], [ParseWidevineData] and
 // [ParsePlayReadyObject].

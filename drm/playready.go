@@ -247,20 +247,18 @@ func (p PlayReady) Signal(t *Track, want Fields) (Signaling, error) {
 	return s, nil
 }
 
-const checksumLen = 8
-
 // PlayReadyChecksum returns the CHECKSUM of an AESCTR key in a header (D-220):
 // the first half of the key ID as a little-endian GUID, encrypted under the
 // content key. It is not secret, but it tells whether a guessed key is right,
 // so it has no place in logs (D-222).
-func PlayReadyChecksum(kid contentkey.KID, key contentkey.Value) [checksumLen]byte {
+func PlayReadyChecksum(kid contentkey.KID, key contentkey.Value) [8]byte {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(err) // the key has 16 bytes
 	}
 	g := guid(kid)
 	block.Encrypt(g[:], g[:])
-	return [checksumLen]byte(g[:checksumLen])
+	return [8]byte(g[:8])
 }
 
 const seedLen = 30

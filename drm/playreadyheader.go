@@ -238,7 +238,7 @@ func (h *PlayReadyHeader) check() error {
 			return fail("algorithm %q, must be %s", k.Algorithm, PlayReadyCTR)
 		case k.Algorithm != PlayReadyCTR && k.Algorithm != PlayReadyCBC && k.Algorithm != "":
 			return fail("algorithm %q", k.Algorithm)
-		case k.Checksum != nil && (k.Algorithm == PlayReadyCBC || len(k.Checksum) != checksumLen):
+		case k.Checksum != nil && (k.Algorithm == PlayReadyCBC || len(k.Checksum) != 8):
 			return fail("key ID %s: a checksum is 8 bytes for %s and absent for %s", k.KID, PlayReadyCTR, PlayReadyCBC)
 		}
 	}
