@@ -30,7 +30,7 @@ func v1Only(k cpix.Kind) bool {
 // that encryptors may send it placeholders which nothing can fill
 // (S2-PAY-41).
 func hlsOnly(id drm.SystemID) bool {
-	return id == drm.FairPlayID || id == drm.HLSAES128ID || id == drm.HLSSampleAESID
+	return id == fairPlayID || id == hlsAES128ID || id == hlsSampleAESID
 }
 
 // checkPlaceholders collects what each DRMSystem element asks for and holds
@@ -105,7 +105,7 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 		return nil, errors.New("answer does not fit the request")
 	}
 	d := r.doc
-	d.Edit(8 + 3*len(r.Keys) + 5*len(r.Systems))
+	d.Edit(r.editCount())
 	if r.Profile != V10 {
 		d.RemoveID()
 		d.RemoveV1()
@@ -122,8 +122,9 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 			return nil, err
 		}
 	}
+	tags := make([]byte, 0, r.tagsSize(signaling))
 	for i := range signaling {
-		r.answerSystem(i, &signaling[i])
+		tags = r.answerSystem(i, &signaling[i], tags)
 	}
 	return d.Bytes()
 }
@@ -158,17 +159,51 @@ func (r *Request) hdcp(k *Key) *cpix.HDCP {
 	return nil
 }
 
-func (r *Request) answerSystem(i int, s *drm.Signaling) {
+// editCount is about how many edits an answer needs.
+func (r *Request) editCount() int {
+	n := 4 + len(r.doc.DeliveryData) + 2*len(r.Keys)
+	for i := range r.doc.DRMSystems {
+		n += len(r.doc.DRMSystems[i].Signals)
+	}
+	return n
+}
+
+// The tags of the two playlists (S2-HLS-02).
+const (
+	mediaTag  = "#EXT-X-KEY:"
+	masterTag = "#EXT-X-SESSION-KEY:"
+)
+
+// tagsSize is enough for all HLS tag lines of the answer.
+func (r *Request) tagsSize(signaling []drm.Signaling) (n int) {
+	for i := range signaling {
+		n += 2*len(signaling[i].HLS) + len(mediaTag) + len(masterTag)
+	}
+	return n
+}
+
+// answerSystem fills the placeholders of one DRMSystem or takes them out. Tag
+// lines are built at the end of tags, which is returned.
+func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
 	e, sys := &r.doc.DRMSystems[i], &r.Systems[i]
 	for j := range e.Signals {
 		sig := &e.Signals[j]
 		if r.Profile != V10 && v1Only(sig.Kind) {
 			continue // gone with RemoveV1
 		}
-		value := signalValue(sig, s)
+		value := signalValue(sig.Kind, s)
 		if value == nil {
 			r.doc.Remove(sig)
 			continue
+		}
+		if sig.Kind == cpix.HLSSignalingData {
+			tag := mediaTag
+			if sig.Playlist == "master" || sig.Playlist == "multiVariant" {
+				tag = masterTag
+			}
+			start := len(tags)
+			tags = append(append(tags, tag...), value...)
+			value = tags[start:]
 		}
 		r.doc.Fill(sig, value)
 		if sig.Kind == cpix.ContentProtectionData && r.Profile == V21 {
@@ -182,15 +217,19 @@ func (r *Request) answerSystem(i int, s *drm.Signaling) {
 			r.doc.SetAllowedCPC(i, cpc)
 		}
 	}
+	return tags
 }
 
-// signalValue returns the bytes whose base64 fills an element, nil for none.
-func signalValue(sig *cpix.Signal, s *drm.Signaling) []byte {
-	switch sig.Kind {
+// signalValue returns what fills an element, nil for nothing. For HLS it is
+// the attribute list, which is the same in both playlists (S2-HLS-03).
+func signalValue(kind cpix.Kind, s *drm.Signaling) []byte {
+	switch kind {
 	case cpix.PSSH:
 		return s.PSSH
 	case cpix.ContentProtectionData:
 		return s.ContentProtection
+	case cpix.HLSSignalingData:
+		return s.HLS
 	case cpix.SmoothProtectionHeader, cpix.ProtectionHeader:
 		return s.Smooth
 	case cpix.URIExtXKey:
@@ -199,15 +238,13 @@ func signalValue(sig *cpix.Signal, s *drm.Signaling) []byte {
 		return s.KeyFormat
 	case cpix.KeyFormatVersions:
 		return s.KeyFormatVersions
-	case cpix.HLSSignalingData:
-		if s.HLS == nil {
-			return nil
-		}
-		tag := "#EXT-X-KEY:" // S2-HLS-02
-		if sig.Playlist == "master" || sig.Playlist == "multiVariant" {
-			tag = "#EXT-X-SESSION-KEY:"
-		}
-		return append(append(make([]byte, 0, len(tag)+len(s.HLS)), tag...), s.HLS...)
 	}
 	return nil
+}
+
+// Answer is what a key provider returns for a request.
+type Answer struct {
+	Body    []byte
+	KIDs    []contentkey.KID // of the content keys, in document order
+	Created int              // how many of them are new
 }

@@ -1,6 +1,7 @@
 package speke
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -193,45 +194,39 @@ func (r *Request) period(id string) (contentkey.Period, bool) {
 	return contentkey.Period{ID: id}, false
 }
 
+// place is a label in a period; rules that name no period share the period "".
+type place struct{ period, label string }
+
 // checkLabels holds S2-CON-01, -02 and -10: a label occurs once per period,
 // and nothing stands beside ALL in its period.
 func checkLabels(rules []cpix.UsageRule) error {
-	type place struct{ period, label string }
-	seen := make(map[place]bool, len(rules))
-	count := make(map[string]int, 1)
+	places := make([]place, 0, len(rules))
 	for i := range rules {
 		u := &rules[i]
-		for _, period := range periodIDs(u) {
-			at := place{period, u.IntendedTrackType}
-			if seen[at] {
-				return contractError(u, "its label occurs twice")
+		before := len(places)
+		for j := range u.Filters {
+			if u.Filters[j].Kind == cpix.KeyPeriodFilter {
+				id, _ := u.Filters[j].Attr("periodId")
+				places = append(places, place{id, u.IntendedTrackType})
 			}
-			seen[at] = true
-			count[period]++
+		}
+		if len(places) == before {
+			places = append(places, place{"", u.IntendedTrackType})
 		}
 	}
-	for at := range seen {
-		if at.label == trackAll && count[at.period] > 1 {
+	slices.SortFunc(places, func(a, b place) int {
+		return cmp.Or(strings.Compare(a.period, b.period), strings.Compare(a.label, b.label))
+	})
+	for i, p := range places[1:] {
+		q := places[i]
+		switch {
+		case p == q:
+			return invalid(textMalformedContract, fmt.Errorf("label %q occurs twice in a period", p.label))
+		case p.period == q.period && (p.label == trackAll || q.label == trackAll):
 			return invalid(textMalformedContract, errors.New("another rule beside ALL"))
 		}
 	}
 	return nil
-}
-
-// periodIDs returns the periods that a rule is for; one that names none is
-// for the period "".
-func periodIDs(u *cpix.UsageRule) []string {
-	var ids []string
-	for i := range u.Filters {
-		if u.Filters[i].Kind == cpix.KeyPeriodFilter {
-			id, _ := u.Filters[i].Attr("periodId")
-			ids = append(ids, id)
-		}
-	}
-	if ids == nil {
-		return []string{""}
-	}
-	return ids
 }
 
 // checkPolicy holds S2-ERR-18.

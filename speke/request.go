@@ -271,6 +271,14 @@ func (r *Request) checkSystems(p *Policy) error {
 	return nil
 }
 
+// Systems that have rules of their own in SPEKE.
+var (
+	fairPlayID     = drm.FairPlay{}.ID()
+	hlsAES128V1ID  = drm.HLSAES128V1{}.ID()
+	hlsAES128ID    = drm.HLSAES128{}.ID()
+	hlsSampleAESID = drm.HLSSampleAES{}.ID()
+)
+
 func findSystem(offered []drm.System, id drm.SystemID) drm.System {
 	for _, s := range offered {
 		if s.ID() == id {
@@ -287,7 +295,7 @@ func (r *Request) checkSchemes(p *Policy) error {
 		r.Scheme = r.v1Scheme(p)
 		for i := range r.Systems {
 			s := &r.Systems[i]
-			if s.ID() == drm.FairPlayID && !r.Keys[s.Key].HasIV {
+			if s.ID() == fairPlayID && !r.Keys[s.Key].HasIV {
 				r.Keys[s.Key].AddIV = true // S1-PAY-07
 			}
 		}
@@ -312,9 +320,9 @@ func (r *Request) v1Scheme(p *Policy) contentkey.Scheme {
 	fairplay, other := false, false
 	for i := range r.Systems {
 		switch r.Systems[i].ID() {
-		case drm.FairPlayID:
+		case fairPlayID:
 			fairplay = true
-		case drm.HLSAES128V1ID:
+		case hlsAES128V1ID:
 		default:
 			other = true
 		}

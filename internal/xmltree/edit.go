@@ -2,9 +2,10 @@ package xmltree
 
 import (
 	"cmp"
-	"encoding/base64"
 	"errors"
 	"slices"
+
+	"spekeasy/internal/b64"
 )
 
 // Edits is a list of changes to the source of one document. They are queued
@@ -15,10 +16,13 @@ type Edits struct {
 	list []edit
 }
 
-// An edit replaces source[start:end] by the piece.
+// An edit replaces source[start:end] by the piece. When tag is set the piece
+// is the content of an element that was written as an empty-element tag: the
+// end of its start tag goes before it and an end tag after it.
 type edit struct {
 	start, end int32
 	Piece
+	tag string
 }
 
 // Edit returns an empty list of changes to d with room for n.
@@ -37,20 +41,18 @@ type Piece struct {
 	After  string
 }
 
+func (ed *Edits) add(start, end int32, p Piece) {
+	ed.list = append(ed.list, edit{start: start, end: end, Piece: p})
+}
+
 // SetContent replaces the content of e. An empty-element tag becomes a start
 // and an end tag spelled like it.
 func (ed *Edits) SetContent(e *Element, p Piece) {
 	if !e.empty {
-		ed.list = append(ed.list, edit{e.inner, e.innerEnd, p})
+		ed.add(e.inner, e.innerEnd, p)
 		return
 	}
-	if p.Before == "" {
-		p.Before = ">"
-	} else {
-		p.Before = ">" + p.Before
-	}
-	p.After += "</" + e.QName() + ">"
-	ed.list = append(ed.list, edit{e.inner, e.end, p})
+	ed.list = append(ed.list, edit{e.inner, e.end, p, e.QName()})
 }
 
 // Append adds a piece at the end of the content of e. On an element that is
@@ -60,17 +62,17 @@ func (ed *Edits) Append(e *Element, p Piece) {
 		ed.SetContent(e, p)
 		return
 	}
-	ed.list = append(ed.list, edit{e.innerEnd, e.innerEnd, p})
+	ed.add(e.innerEnd, e.innerEnd, p)
 }
 
 // InsertAfter adds a piece right behind e.
 func (ed *Edits) InsertAfter(e *Element, p Piece) {
-	ed.list = append(ed.list, edit{e.end, e.end, p})
+	ed.add(e.end, e.end, p)
 }
 
 // Replace puts a piece in the place of e.
 func (ed *Edits) Replace(e *Element, p Piece) {
-	ed.list = append(ed.list, edit{e.start, e.end, p})
+	ed.add(e.start, e.end, p)
 }
 
 // Remove takes e out, tags and content. White space around it stays.
@@ -83,12 +85,12 @@ func (ed *Edits) AddAttr(e *Element, name, value string) {
 	if e.attrTo > e.attrFrom {
 		at = ed.doc.attrs[e.attrTo-1].valueEnd + 1
 	}
-	ed.list = append(ed.list, edit{at, at, Piece{Before: " " + name + `="` + Escape(value) + `"`}})
+	ed.add(at, at, Piece{Before: " " + name + `="` + Escape(value) + `"`})
 }
 
 // SetAttr replaces the value of an attribute by text that is escaped here.
 func (ed *Edits) SetAttr(a *Attr, value string) {
-	ed.list = append(ed.list, edit{a.value, a.valueEnd, Piece{Before: Escape(value)}})
+	ed.add(a.value, a.valueEnd, Piece{Before: Escape(value)})
 }
 
 // RemoveAttr takes an attribute out of e, with the white space before it.
@@ -97,7 +99,7 @@ func (ed *Edits) RemoveAttr(e *Element, a *Attr) {
 	for i := e.attrFrom; i < e.attrTo && ed.doc.attrs[i].name < a.name; i++ {
 		start = ed.doc.attrs[i].valueEnd + 1
 	}
-	ed.list = append(ed.list, edit{start, a.valueEnd + 1, Piece{}})
+	ed.add(start, a.valueEnd+1, Piece{})
 }
 
 // Apply returns the source with all changes made. The error is [ErrOverlap].
@@ -118,16 +120,27 @@ func (ed *Edits) Apply() ([]byte, error) {
 			return nil, ErrOverlap
 		}
 		at = e.end
-		size += len(e.Before) + base64.StdEncoding.EncodedLen(len(e.Body)) + len(e.After) - int(e.end-e.start)
+		size += len(e.Before) + b64.EncodedLen(len(e.Body)) + len(e.After) - int(e.end-e.start)
+		if e.tag != "" {
+			size += len("></>") + len(e.tag)
+		}
 	}
 	out := make([]byte, 0, size)
 	at = 0
 	for i := range list {
 		e := &list[i]
 		out = append(out, src[at:e.start]...)
+		if e.tag != "" {
+			out = append(out, '>')
+		}
 		out = append(out, e.Before...)
-		out = base64.StdEncoding.AppendEncode(out, e.Body)
+		out = b64.Append(out, e.Body)
 		out = append(out, e.After...)
+		if e.tag != "" {
+			out = append(out, "</"...)
+			out = append(out, e.tag...)
+			out = append(out, '>')
+		}
 		at = e.end
 	}
 	return append(out, src[at:]...), nil

@@ -3,19 +3,27 @@ package xmltree
 import "strings"
 
 type parser struct {
-	doc    *Doc
-	src    string
-	pos    int
-	open   []int32   // elements whose end tag has not come yet
-	last   []int32   // per open element: the child that came last, 0 for none
-	scope  []binding // namespace declarations in force, innermost last
-	bounds []int32   // per open element: length of scope around it
+	doc   *Doc
+	src   string
+	pos   int
+	depth int
+	open  [MaxDepth]frame // elements whose end tag has not come yet
+	scope []binding       // namespace declarations in force, innermost last
+}
+
+// A frame is an open element.
+type frame struct {
+	element int32
+	last    int32 // the child that came last, 0 for none
+	bound   int32 // length of the scope around it
 }
 
 type binding struct {
 	prefix string
 	space  int16
 }
+
+const maxGuess = 1024
 
 // Parse reads a document. The error is a [*SyntaxError].
 func Parse(src string) (*Doc, error) {
@@ -27,13 +35,11 @@ func Parse(src string) (*Doc, error) {
 		p.pos = at
 		return nil, p.fail("not UTF-8, or a character that XML does not allow")
 	}
-	tags := min(strings.Count(src, "<"), 512)
-	p.doc.elements = make([]Element, 0, tags)
-	p.doc.attrs = make([]Attr, 0, tags)
+	// The guesses are right for documents of elements alone and too high
+	// otherwise; they are bounded because nothing has been checked yet.
+	p.doc.elements = make([]Element, 0, min(strings.Count(src, "<")-strings.Count(src, "</"), maxGuess))
+	p.doc.attrs = make([]Attr, 0, min(strings.Count(src, "="), maxGuess))
 	p.doc.spaces = append(make([]string, 0, 8), "")
-	p.open = make([]int32, 0, 16)
-	p.last = make([]int32, 0, 16)
-	p.bounds = make([]int32, 0, 16)
 	p.scope = make([]binding, 0, 8)
 	if err := p.document(); err != nil {
 		return nil, err
@@ -70,7 +76,7 @@ func (p *parser) document() error {
 			return err
 		}
 	}
-	if len(p.open) > 0 {
+	if p.depth > 0 {
 		return p.fail("end of document inside an element")
 	}
 	if len(p.doc.elements) == 0 {
@@ -106,7 +112,7 @@ func (p *parser) text() error {
 		n = len(p.src) - p.pos
 	}
 	s := p.src[p.pos : p.pos+n]
-	if len(p.open) == 0 {
+	if p.depth == 0 {
 		for i := range len(s) {
 			if class[s[i]]&spaceByte == 0 {
 				p.pos += i
@@ -131,7 +137,7 @@ func (p *parser) text() error {
 	return nil
 }
 
-func (p *parser) current() *Element { return &p.doc.elements[p.open[len(p.open)-1]] }
+func (p *parser) current() *Element { return &p.doc.elements[p.open[p.depth-1].element] }
 
 // references checks the references in s, which begins at the present
 // position, and reports whether there are any.
@@ -170,13 +176,13 @@ func (p *parser) bang() error {
 		if end == len(p.src) || p.src[end] != '>' {
 			return p.fail("-- inside a comment")
 		}
-		if len(p.open) > 0 {
+		if p.depth > 0 {
 			p.current().simple = false
 		}
 		p.pos = end + 1
 		return nil
 	case p.has("<![CDATA["):
-		if len(p.open) == 0 {
+		if p.depth == 0 {
 			return p.fail("text outside the root element")
 		}
 		n := strings.Index(p.src[p.pos:], "]]>")
@@ -209,7 +215,7 @@ func (p *parser) instruction() error {
 	if strings.EqualFold(body[:end], "xml") {
 		return p.fail("an XML declaration that is not at the beginning")
 	}
-	if len(p.open) > 0 {
+	if p.depth > 0 {
 		p.current().simple = false
 	}
 	p.pos += n + 4
@@ -305,10 +311,10 @@ func (p *parser) space() bool {
 }
 
 func (p *parser) startTag() error {
-	if len(p.open) == 0 && len(p.doc.elements) > 0 {
+	if p.depth == 0 && len(p.doc.elements) > 0 {
 		return p.fail("a second root element")
 	}
-	if len(p.open) == MaxDepth {
+	if p.depth == MaxDepth {
 		return p.fail("elements nested too deep")
 	}
 	e := Element{start: int32(p.pos), simple: true, attrFrom: int32(len(p.doc.attrs))}
@@ -359,24 +365,25 @@ func (p *parser) startTag() error {
 // push links the element into the tree and, unless it is empty, opens it.
 func (p *parser) push(e Element, bound int32) {
 	i := int32(len(p.doc.elements))
-	if top := len(p.open) - 1; top >= 0 {
-		e.parent = p.open[top]
-		if prev := p.last[top]; prev != 0 {
-			p.doc.elements[prev].next = i
+	if p.depth > 0 {
+		around := &p.open[p.depth-1]
+		parent := &p.doc.elements[around.element]
+		e.parent = around.element
+		if around.last != 0 {
+			p.doc.elements[around.last].next = i
 		} else {
-			p.doc.elements[e.parent].first = i
+			parent.first = i
 		}
-		p.last[top] = i
-		p.doc.elements[e.parent].simple = false
+		around.last = i
+		parent.simple = false
 	}
 	p.doc.elements = append(p.doc.elements, e)
 	if e.empty {
 		p.scope = p.scope[:bound]
 		return
 	}
-	p.open = append(p.open, i)
-	p.last = append(p.last, 0)
-	p.bounds = append(p.bounds, bound)
+	p.open[p.depth] = frame{element: i, bound: bound}
+	p.depth++
 }
 
 func (p *parser) attribute() error {
@@ -519,11 +526,11 @@ func (p *parser) intern(name string) (int16, error) {
 }
 
 func (p *parser) endTag() error {
-	if len(p.open) == 0 {
+	if p.depth == 0 {
 		return p.fail("an end tag without its start tag")
 	}
-	top := len(p.open) - 1
-	e := &p.doc.elements[p.open[top]]
+	top := &p.open[p.depth-1]
+	e := &p.doc.elements[top.element]
 	start := p.pos
 	p.pos += 2
 	name := p.src[e.name:e.nameEnd]
@@ -537,7 +544,7 @@ func (p *parser) endTag() error {
 	}
 	p.pos++
 	e.innerEnd, e.end = int32(start), int32(p.pos)
-	p.scope = p.scope[:p.bounds[top]]
-	p.open, p.last, p.bounds = p.open[:top], p.last[:top], p.bounds[:top]
+	p.scope = p.scope[:top.bound]
+	p.depth--
 	return nil
 }
