@@ -35,12 +35,21 @@ var (
 
 	// ErrNotOpened reports a wrapped key that was altered, was wrapped under
 	// another KEK, or was wrapped with other associated data.
-	ErrNotOpened = errors.New("wrapped key does not open")
+	ErrNotOpened error = wrongKey("wrapped key does not open")
 
 	// ErrOtherKey reports a key ID that is not the one of this manager's
 	// KEK; the service was not asked.
-	ErrOtherKey = errors.New("wrapped under another KEK")
+	ErrOtherKey error = wrongKey("wrapped under another KEK")
 )
+
+// wrongKey is an error of a key manager that works and has not the KEK that
+// is needed. The keystore tells it by its method.
+type wrongKey string
+
+func (e wrongKey) Error() string { return string(e) }
+
+// WrongKey returns true.
+func (wrongKey) WrongKey() bool { return true }
 
 // Manager wraps small secrets under one KEK that never leaves the key
 // manager. All methods may be called concurrently.
