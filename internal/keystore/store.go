@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -20,6 +21,10 @@ var (
 	// ever: a new key under the old ID could never decrypt what the old one
 	// encrypted.
 	ErrDeleted = errors.New("content key was deleted")
+
+	// ErrCorrupt reports that stored data is damaged, incomplete or moved.
+	// Repeating the call does not help; no key is made up in its place.
+	ErrCorrupt = errors.New("stored data is damaged")
 )
 
 // Record is a content key at rest. A record never changes once stored, except
@@ -29,7 +34,7 @@ type Record struct {
 	Tenant    string
 	KID       contentkey.KID
 	Wrapped   []byte            // key and IV, sealed under the data key
-	DataKey   uint32            // the tenant's data key that sealed it
+	DataKey   uint32            // the tenant's data key that sealed it; it must be stored already
 	Source    string            // what made the key: "random", "hkdf", "playready-seed", "import"
 	ContentID string            // the content that first asked for it; "" when imported
 	Scheme    contentkey.Scheme // the scheme it was first asked under; 0 when imported
@@ -59,16 +64,27 @@ type Binding struct {
 	Period    contentkey.Period
 	Profile   string   // SPEKE version of the latest request: "1.0", "2.0", "2.1"
 	Systems   []string // system IDs asked for so far, lower case, sorted
-	IV        string   // explicitIV of the latest request, base64; "" for none
+	IV        string   // explicitIV of the latest request that had one, base64
 	FirstSeen time.Time
 	LastSeen  time.Time
 }
 
+// Identity is a digest of the members that identify the binding. Content IDs
+// and period texts have no length limit that all databases can index; a
+// backend may use the digest as its unique key instead.
+func (b *Binding) Identity() [sha256.Size]byte {
+	p := b.Period
+	return sha256.Sum256(appendFields(nil, b.Tenant, b.ContentID, string(b.Requested[:]), string(b.KID[:]),
+		b.Track, b.Scheme.String(), p.ID, p.Index, p.Start, p.End))
+}
+
 // Store keeps records, data keys and bindings. It is asked only for what
 // every database has: read, create if absent, page through. All methods may
-// be called concurrently, honour the context, and report an unreachable
-// database as [ErrUnavailable]. A read that starts after a write returned
-// sees the write, from any process.
+// be called concurrently, honour the context, report an unreachable database
+// as [ErrUnavailable] and a damaged one as [ErrCorrupt]; a call that was
+// cancelled reports the context's error. A read that starts after a write
+// returned sees the write, from any process. Callers do not change what they
+// passed to a method, even after it returned an error.
 type Store interface {
 	// Keys returns the records of those of the key IDs that are stored, in
 	// any order, deleted ones included.
@@ -81,8 +97,8 @@ type Store interface {
 	// been stored; repeating it completes the rest.
 	//
 	// Merging a binding creates it, or else adds its Systems to the stored
-	// ones, keeps FirstSeen, and takes its Profile, IV and LastSeen unless
-	// the stored LastSeen is later.
+	// ones, keeps FirstSeen, and unless the stored LastSeen is later takes its
+	// Profile, LastSeen and, if it has one, IV.
 	Commit(ctx context.Context, keys []Record, bindings []Binding) ([]Record, error)
 
 	// DataKeys returns all data keys of a tenant in ascending order of ID.
@@ -97,17 +113,23 @@ type Store interface {
 }
 
 // Pager walks everything that a [Store] holds, for export, backup, rewrap and
-// lists. Each method returns at most limit entries after the given position
-// in a fixed order; fewer than limit means that the end was reached.
+// lists. Each method returns at most limit entries, limit being 1 or more,
+// after the given position in a fixed order; entries that were there before a
+// walk began are all met by it once.
 type Pager interface {
-	// Tenants returns tenants that own data keys, in ascending order.
+	// Tenants returns names that own data keys, in ascending order of their
+	// bytes; fewer than limit means that the end was reached. One of them is
+	// [CustodyTenant], whose data key must be rewrapped and backed up like
+	// any other.
 	Tenants(ctx context.Context, after string, limit int) ([]string, error)
 
-	// PageKeys returns records of a tenant in ascending order of KID.
-	PageKeys(ctx context.Context, tenant string, after contentkey.KID, limit int) ([]Record, error)
+	// PageKeys returns records of a tenant in ascending order of KID, from
+	// the start when after is ""; next is the position after the last one, ""
+	// at the end.
+	PageKeys(ctx context.Context, tenant, after string, limit int) (page []Record, next string, err error)
 
-	// PageBindings returns bindings of a tenant that match the filter, in a
-	// fixed order; next is the position after the last one, "" at the end.
+	// PageBindings returns bindings of a tenant that match the filter; after
+	// and next are as in PageKeys.
 	PageBindings(ctx context.Context, tenant string, f BindingFilter, after string, limit int) (page []Binding, next string, err error)
 }
 

@@ -1,0 +1,134 @@
+package keystore
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// KeyManager holds the key encryption key (KEK) that wraps the data keys. It
+// is asked once for each data key, and its methods may be called
+// concurrently.
+//
+// An error counts as an outage ([ErrUnavailable]) unless it, or one that it
+// wraps, has a method WrongKey() bool that returns true: the key manager
+// works, but has no KEK of that name or the ciphertext does not open under
+// it.
+type KeyManager interface {
+	// KeyID names the KEK that Wrap uses now. It is stored beside what it
+	// wrapped.
+	KeyID() string
+
+	// Wrap encrypts a data key under the KEK, bound to aad.
+	Wrap(ctx context.Context, plaintext, aad []byte) ([]byte, error)
+
+	// Unwrap decrypts what Wrap returned when KeyID was keyID.
+	Unwrap(ctx context.Context, keyID string, ciphertext, aad []byte) ([]byte, error)
+}
+
+type wrongKeyError interface {
+	error
+	WrongKey() bool
+}
+
+// ErrWrongKEK reports that the key manager's KEK is not one that the stored
+// keys were wrapped with.
+var ErrWrongKEK = errors.New("the key encryption key is not the one that the stored keys were wrapped with")
+
+// CustodyTenant owns one data key, written when a store is first used. It
+// shows at every later start whether the KEK at hand opens what the store
+// holds. [CheckTenant] refuses the name for a tenant.
+const CustodyTenant = "_custody"
+
+const custodyID = 1
+
+// Founded reports whether keys were ever kept in the store and, if so, the
+// key manager's name for the KEK that they began with. A new KEK may be made
+// only for a store that is not founded: beside existing rows it could open
+// none of them.
+func Founded(ctx context.Context, store Store) (kek string, founded bool, err error) {
+	rows, err := store.DataKeys(ctx, CustodyTenant)
+	if err != nil {
+		return "", false, fmt.Errorf("custody record: %w", err)
+	}
+	if len(rows) == 0 {
+		return "", false, nil
+	}
+	return rows[0].KEK, true, nil
+}
+
+// verify founds the store, or checks that the key manager opens what it was
+// founded with.
+func (d *dataKeys) verify(ctx context.Context) error {
+	rows, err := d.store.DataKeys(ctx, CustodyTenant)
+	if err != nil {
+		return fmt.Errorf("custody record: %w", err)
+	}
+	if len(rows) == 0 {
+		_, err = d.create(ctx, CustodyTenant, custodyID)
+	} else {
+		_, err = d.unwrap(ctx, &rows[len(rows)-1])
+	}
+	return err
+}
+
+// create makes and stores a tenant's data key, or opens that of whoever was
+// faster.
+func (d *dataKeys) create(ctx context.Context, tenant string, id uint32) (*dataKey, error) {
+	raw := make([]byte, dataKeySize)
+	defer clear(raw)
+	_, _ = rand.Read(raw) // never fails
+	row := DataKey{Tenant: tenant, ID: id, KEK: d.kek.KeyID(), Created: d.clock().UTC().Truncate(time.Microsecond)}
+	err := d.ask(func() (err error) {
+		row.Wrapped, err = d.kek.Wrap(ctx, raw, row.aad())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("wrapping data key %d of %s under %s: %w", id, tenant, row.KEK, err)
+	}
+	stored, err := d.store.CreateDataKey(ctx, row)
+	if err != nil {
+		return nil, fmt.Errorf("data key %d of %s: %w", id, tenant, err)
+	}
+	if !bytes.Equal(stored.Wrapped, row.Wrapped) {
+		return d.unwrap(ctx, &stored)
+	}
+	return newDataKey(id, raw)
+}
+
+func (d *dataKeys) unwrap(ctx context.Context, row *DataKey) (*dataKey, error) {
+	var raw []byte
+	err := d.ask(func() (err error) {
+		raw, err = d.kek.Unwrap(ctx, row.KEK, row.Wrapped, row.aad())
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("opening data key %d of %s, wrapped under %s: %w", row.ID, row.Tenant, row.KEK, err)
+	}
+	defer clear(raw)
+	return newDataKey(row.ID, raw)
+}
+
+// ask times and counts one call of the key manager and sorts its error.
+func (d *dataKeys) ask(call func() error) error {
+	start := d.clock()
+	err := call()
+	d.calls.Add(1)
+	d.nanos.Add(int64(d.clock().Sub(start)))
+	if err == nil {
+		return nil
+	}
+	d.errors.Add(1)
+	if e, ok := errors.AsType[wrongKeyError](err); ok && e.WrongKey() {
+		return fmt.Errorf("%w: %w", ErrWrongKEK, err)
+	}
+	return fmt.Errorf("key manager: %w: %w", ErrUnavailable, err)
+}
+
+// aad binds a wrapped data key to its tenant and ID.
+func (k *DataKey) aad() []byte {
+	return associated(purposeDataKey, k.Tenant, fmt.Sprint(k.ID))
+}

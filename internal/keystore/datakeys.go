@@ -1,0 +1,157 @@
+package keystore
+
+import (
+	"context"
+	"crypto/cipher"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// newest stands for the data key that seals new rows; IDs count from 1.
+const newest = 0
+
+// dataKey is an opened data key.
+type dataKey struct {
+	id   uint32
+	aead cipher.AEAD
+}
+
+func newDataKey(id uint32, raw []byte) (*dataKey, error) {
+	if len(raw) != dataKeySize {
+		return nil, fmt.Errorf("data key %d: %w: %d bytes", id, ErrCorrupt, len(raw))
+	}
+	aead, err := newAEAD(raw)
+	if err != nil {
+		return nil, err
+	}
+	return &dataKey{id, aead}, nil
+}
+
+// dataKeys opens data keys and keeps them. One call opens a key for all who
+// wait for it.
+type dataKeys struct {
+	store   Store
+	kek     KeyManager
+	clock   func() time.Time
+	timeout time.Duration
+
+	calls, errors atomic.Uint64
+	nanos         atomic.Int64
+
+	mu      sync.Mutex
+	tenants map[string]*tenantKeys
+}
+
+type tenantKeys struct {
+	byID    map[uint32]*dataKey
+	newest  *dataKey // nil until somebody needed to seal
+	opening *opening // under way
+}
+
+func (t *tenantKeys) find(id uint32) *dataKey {
+	if id == newest {
+		return t.newest
+	}
+	return t.byID[id]
+}
+
+type opening struct {
+	id   uint32 // as asked for
+	done chan struct{}
+	err  error // valid once done is closed
+}
+
+// get returns the data key of a tenant, or with id newest the one that seals
+// new rows, which it creates when there is none.
+func (d *dataKeys) get(ctx context.Context, tenant string, id uint32) (*dataKey, error) {
+	for {
+		d.mu.Lock()
+		t := d.tenants[tenant]
+		if t == nil {
+			t = &tenantKeys{byID: make(map[uint32]*dataKey)}
+			d.tenants[tenant] = t
+		}
+		if key := t.find(id); key != nil {
+			d.mu.Unlock()
+			return key, nil
+		}
+		o := t.opening
+		if o == nil {
+			o = &opening{id: id, done: make(chan struct{})}
+			t.opening = o
+			// Others may wait for it, so it outlives the request that began it.
+			go d.open(context.WithoutCancel(ctx), tenant, t, o)
+		}
+		d.mu.Unlock()
+
+		select {
+		case <-o.done:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("waiting for the key manager: %w", contextError(ctx))
+		}
+		if o.err != nil && o.id == id {
+			return nil, o.err
+		}
+	}
+}
+
+func (d *dataKeys) open(ctx context.Context, tenant string, t *tenantKeys, o *opening) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	key, err := d.load(ctx, tenant, t, o.id)
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err == nil {
+		t.byID[key.id] = key
+		if o.id == newest {
+			t.newest = key
+		}
+	}
+	o.err = err
+	t.opening = nil
+	close(o.done)
+}
+
+func (d *dataKeys) load(ctx context.Context, tenant string, t *tenantKeys, id uint32) (*dataKey, error) {
+	rows, err := d.store.DataKeys(ctx, tenant)
+	if err != nil {
+		return nil, fmt.Errorf("data keys of %s: %w", tenant, err)
+	}
+	if id == newest {
+		if len(rows) == 0 {
+			return d.create(ctx, tenant, 1)
+		}
+		id = rows[len(rows)-1].ID
+	}
+	d.mu.Lock()
+	known := t.byID[id]
+	d.mu.Unlock()
+	if known != nil {
+		return known, nil
+	}
+	for i := range rows {
+		if rows[i].ID == id {
+			return d.unwrap(ctx, &rows[i])
+		}
+	}
+	return nil, fmt.Errorf("data key %d of %s: %w: it is missing", id, tenant, ErrCorrupt)
+}
+
+// forget drops every opened data key.
+func (d *dataKeys) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	clear(d.tenants)
+}
+
+// contextError reports a deadline as an outage, since what was waited for did
+// not answer in time, and a cancellation as itself.
+func contextError(ctx context.Context) error {
+	if ctx.Err() == context.DeadlineExceeded {
+		return fmt.Errorf("%w: %w", ErrUnavailable, context.DeadlineExceeded)
+	}
+	return ctx.Err()
+}

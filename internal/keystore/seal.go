@@ -1,0 +1,151 @@
+package keystore
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"spekeasy/contentkey"
+)
+
+// What a sealed blob holds is part of its associated data, so that nothing
+// sealed for one purpose opens as another.
+const (
+	purposeContentKey = "content-key"
+	purposeDataKey    = "data-key"
+	purposeSecret     = "secret"
+)
+
+// formatV1 is the first byte of everything that is sealed here. What follows
+// is a random nonce of 12 bytes, the ciphertext and a tag of 16 bytes
+// (AES-256-GCM).
+const formatV1 = 1
+
+const dataKeySize = 32 // AES-256
+
+var errNotOpened = errors.New("does not open: it was changed, moved from another row, or sealed under another key")
+
+// newAEAD returns AES-256-GCM that puts its own random nonce before the
+// ciphertext.
+func newAEAD(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// associated returns the associated data of a blob: its format, purpose and
+// place, none of which can run into the next.
+func associated(purpose string, place ...string) []byte {
+	return appendFields(appendFields([]byte{formatV1}, purpose), place...)
+}
+
+// appendFields appends each text with its length before it.
+func appendFields(b []byte, fields ...string) []byte {
+	for _, f := range fields {
+		b = binary.BigEndian.AppendUint32(b, uint32(len(f)))
+		b = append(b, f...)
+	}
+	return b
+}
+
+func seal(aead cipher.AEAD, plaintext, aad []byte) []byte {
+	return aead.Seal([]byte{formatV1}, nil, plaintext, aad)
+}
+
+func unseal(aead cipher.AEAD, sealed, aad []byte) ([]byte, error) {
+	if len(sealed) == 0 {
+		return nil, fmt.Errorf("%w: empty", ErrCorrupt)
+	}
+	if sealed[0] != formatV1 {
+		return nil, fmt.Errorf("%w: format %d is not known here", ErrCorrupt, sealed[0])
+	}
+	plaintext, err := aead.Open(nil, nil, sealed[1:], aad)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCorrupt, errNotOpened)
+	}
+	return plaintext, nil
+}
+
+// opened is a content key in memory with what its record says of it.
+type opened struct {
+	value     contentkey.Value
+	iv        contentkey.IV
+	contentID string
+	scheme    contentkey.Scheme
+}
+
+// Format hides the key: fmt does not ask the type of an unexported member.
+func (opened) Format(f fmt.State, _ rune) { fmt.Fprint(f, "(opened content key)") }
+
+// sealKey makes the record's Wrapped and DataKey from the key and IV.
+func (r *Record) sealKey(dk *dataKey, v contentkey.Value, iv contentkey.IV) {
+	var plain [len(v) + len(iv)]byte
+	copy(plain[:], v[:])
+	copy(plain[len(v):], iv[:])
+	r.DataKey = dk.id
+	r.Wrapped = seal(dk.aead, plain[:], associated(purposeContentKey, r.Tenant, string(r.KID[:])))
+	clear(plain[:])
+}
+
+// openRecord unwraps a record of the tenant.
+func (k *Keystore) openRecord(ctx context.Context, tenant string, r *Record) (*opened, error) {
+	if !r.Deleted.IsZero() {
+		return nil, fmt.Errorf("content key %s: %w", r.KID, ErrDeleted)
+	}
+	dk, err := k.dataKeys.get(ctx, tenant, r.DataKey)
+	if err != nil {
+		return nil, fmt.Errorf("content key %s: %w", r.KID, err)
+	}
+	plain, err := unseal(dk.aead, r.Wrapped, associated(purposeContentKey, tenant, string(r.KID[:])))
+	if err != nil {
+		return nil, fmt.Errorf("content key %s: %w", r.KID, err)
+	}
+	defer clear(plain)
+	o := &opened{contentID: r.ContentID, scheme: r.Scheme}
+	if len(plain) != len(o.value)+len(o.iv) {
+		return nil, fmt.Errorf("content key %s: %w: %d bytes", r.KID, ErrCorrupt, len(plain))
+	}
+	copy(o.value[:], plain)
+	copy(o.iv[:], plain[len(o.value):])
+	return o, nil
+}
+
+// SealSecret seals a secret other than a content key, such as a tenant's
+// upstream password, for storage elsewhere. It opens again only for the same
+// tenant, purpose and name.
+func (k *Keystore) SealSecret(ctx context.Context, tenant, purpose, name string, secret []byte) ([]byte, error) {
+	if err := CheckTenant(tenant); err != nil {
+		return nil, err
+	}
+	dk, err := k.dataKeys.get(ctx, tenant, newest)
+	if err != nil {
+		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+	}
+	sealed := seal(dk.aead, secret, associated(purposeSecret, tenant, purpose, name))
+	return append(binary.BigEndian.AppendUint32(nil, dk.id), sealed...), nil
+}
+
+// OpenSecret opens what [Keystore.SealSecret] returned. The error is
+// [ErrCorrupt] when it was changed or sealed for something else.
+func (k *Keystore) OpenSecret(ctx context.Context, tenant, purpose, name string, sealed []byte) ([]byte, error) {
+	if err := CheckTenant(tenant); err != nil {
+		return nil, err
+	}
+	if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) == newest {
+		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, ErrCorrupt)
+	}
+	dk, err := k.dataKeys.get(ctx, tenant, binary.BigEndian.Uint32(sealed))
+	if err != nil {
+		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+	}
+	secret, err := unseal(dk.aead, sealed[4:], associated(purposeSecret, tenant, purpose, name))
+	if err != nil {
+		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+	}
+	return secret, nil
+}

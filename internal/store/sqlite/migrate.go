@@ -1,0 +1,91 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrations returns the scripts in order; the first makes schema 1.
+func migrations() ([]string, error) {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql") // sorted
+	if err != nil {
+		return nil, err
+	}
+	var scripts []string
+	for _, name := range names {
+		b, err := migrationFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		scripts = append(scripts, string(b))
+	}
+	return scripts, nil
+}
+
+// migrate brings the schema up to date in one transaction. Of several
+// processes that start at once, one does it and the others find it done.
+func migrate(ctx context.Context, conn *sql.Conn) error {
+	scripts, err := migrations()
+	if err != nil {
+		return err
+	}
+	return immediate(ctx, conn, func() error {
+		version, err := schemaVersion(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if version > len(scripts) {
+			return fmt.Errorf("its schema %d is newer than %d, the newest that this program knows", version, len(scripts))
+		}
+		for i := version; i < len(scripts); i++ {
+			if _, err := conn.ExecContext(ctx, scripts[i]); err != nil {
+				return fmt.Errorf("migration to schema %d: %w", i+1, err)
+			}
+			if _, err := conn.ExecContext(ctx, "INSERT INTO schema_version (version) VALUES (?)", i+1); err != nil {
+				return fmt.Errorf("migration to schema %d: %w", i+1, err)
+			}
+		}
+		return nil
+	})
+}
+
+// schemaVersion returns the number of migrations that were applied.
+func schemaVersion(ctx context.Context, conn *sql.Conn) (version int, err error) {
+	var tables, ours int
+	err = conn.QueryRowContext(ctx, "SELECT count(*), count(*) FILTER (WHERE name = 'schema_version') "+
+		"FROM sqlite_schema WHERE type = 'table'").Scan(&tables, &ours)
+	if err != nil {
+		return 0, err
+	}
+	if ours == 0 {
+		if tables > 0 {
+			return 0, fmt.Errorf("the file is the database of another program")
+		}
+		_, err := conn.ExecContext(ctx, "CREATE TABLE schema_version (version INTEGER PRIMARY KEY) STRICT")
+		return 0, err
+	}
+	err = conn.QueryRowContext(ctx, "SELECT coalesce(max(version), 0) FROM schema_version").Scan(&version)
+	return version, err
+}
+
+// immediate runs f in a transaction that may write.
+func immediate(ctx context.Context, conn *sql.Conn, f func() error) error {
+	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	err := f()
+	if err == nil {
+		_, err = conn.ExecContext(ctx, "COMMIT")
+	}
+	if err != nil {
+		// Some errors have rolled back already; then this one says so.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	}
+	return err
+}

@@ -1,0 +1,207 @@
+// Package sqlite keeps content keys in one file: the embedded store.
+//
+// All writes go through one goroutine, which commits together whatever waits
+// for it, so that many new keys share one fsync. Reads use connections of
+// their own and never wait for a write. The file is in WAL mode with
+// synchronous=FULL: what a method returned survives a power cut.
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+
+	"spekeasy/internal/keystore"
+)
+
+// DB is an open database. It may be used concurrently.
+type DB struct {
+	readers *sql.DB
+	writer  *writer
+	reads   []keysQuery
+	dataKey *sql.Stmt
+	close   func() error
+}
+
+var (
+	_ keystore.Store = (*DB)(nil)
+	_ keystore.Pager = (*DB)(nil)
+)
+
+// Options are the settings of a [DB]; each has a usable zero value.
+type Options struct {
+	// BusyTimeout is how long a write waits for another process that is
+	// writing. Zero means 5 seconds.
+	BusyTimeout time.Duration
+
+	// Log hears of what does not fail a call. Nil discards.
+	Log *slog.Logger
+}
+
+// Open opens the database file, creates it if there is none, and brings its
+// schema up to date. Several processes may do so at once.
+//
+// A file beside it, its name ending in "-mark", says which database was here
+// and how far its transactions had come. Open returns
+// [keystore.ErrCorrupt] when the database is behind its mark or gone: its
+// write-ahead log was cut off or an old copy was put back, and keys that
+// were handed out are missing.
+func Open(ctx context.Context, path string, o Options) (*DB, error) {
+	if o.BusyTimeout == 0 {
+		o.BusyTimeout = 5 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	db, err := open(ctx, path, o)
+	if err != nil {
+		return nil, fmt.Errorf("sqlite %s: %w", path, sorted(err))
+	}
+	return db, nil
+}
+
+func open(ctx context.Context, path string, o Options) (db *DB, err error) {
+	path, err = filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := create(path); err != nil {
+		return nil, err
+	}
+	db = &DB{}
+	defer func() {
+		if err != nil {
+			db.release()
+		}
+	}()
+	if db.writer, err = newWriter(ctx, path, o); err != nil {
+		return nil, err
+	}
+	if db.readers, err = connect(path, o, "mode=ro", "_query_only=1"); err != nil {
+		return nil, err
+	}
+	readers := max(4, 2*runtime.GOMAXPROCS(0))
+	db.readers.SetMaxOpenConns(readers)
+	db.readers.SetMaxIdleConns(readers)
+	if err := db.prepare(ctx); err != nil {
+		return nil, err
+	}
+	go db.writer.loop()
+	db.close = sync.OnceValue(func() error {
+		db.writer.stop()
+		return db.release()
+	})
+	return db, nil
+}
+
+// create makes an empty database file, readable by its owner only; SQLite
+// gives its other files the same mode.
+func create(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(path + markSuffix); err == nil {
+			return fmt.Errorf("%w: the database is gone, but %s shows that there was one; "+
+				"restore it, or remove that file to begin anew", keystore.ErrCorrupt, path+markSuffix)
+		}
+		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+	}
+	return f.Close()
+}
+
+// connect returns a pool of connections with our settings.
+func connect(path string, o Options, params ...string) (*sql.DB, error) {
+	q := url.Values{
+		"_busy_timeout": {fmt.Sprint(o.BusyTimeout.Milliseconds())},
+		"_foreign_keys": {"1"},
+		"_synchronous":  {"FULL"},
+		"_dqs":          {"0"},
+		"_defensive":    {"1"},
+		"_error_rc":     {"1"},
+		"_pragma":       {"trusted_schema(0)", "cell_size_check(1)", "cache_size(-8192)", "wal_autocheckpoint(4000)"},
+	}
+	for _, p := range params {
+		pairs, err := url.ParseQuery(p)
+		if err != nil {
+			return nil, err
+		}
+		for key := range pairs {
+			q[key] = append(q[key], pairs[key]...)
+		}
+	}
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	c, err := sqlite.NewConnector(dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(c), nil
+}
+
+// Close ends the store. Writes that wait are refused; one under way is
+// finished.
+func (db *DB) Close() error { return db.close() }
+
+func (db *DB) release() error {
+	var errs []error
+	if db.readers != nil {
+		errs = append(errs, db.readers.Close())
+	}
+	if db.writer != nil { // last, so that it can tidy up the write-ahead log
+		errs = append(errs, db.writer.close())
+	}
+	return sorted(errors.Join(errs...))
+}
+
+// sorted gives an error of SQLite its place among the errors of a
+// [keystore.Store].
+func sorted(err error) error {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	switch {
+	case !ok || errors.Is(err, keystore.ErrUnavailable) || errors.Is(err, keystore.ErrCorrupt):
+		return err
+	case slices.Contains(outages, e.Code()&0xff):
+		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+	case e.Code()&0xff == sqlite3.SQLITE_CORRUPT, e.Code()&0xff == sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
+	default:
+		return err
+	}
+}
+
+// outages are the primary result codes that say that the file cannot be used
+// now: locked by others, full or read-only disk, failing or missing device.
+var outages = []int{
+	sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+	sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
+	sqlite3.SQLITE_PERM,
+}
+
+// micros is the stored form of a time.
+func micros(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMicro()
+}
+
+func fromMicros(us int64) time.Time {
+	if us == 0 {
+		return time.Time{}
+	}
+	return time.UnixMicro(us).UTC()
+}

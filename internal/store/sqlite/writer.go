@@ -1,0 +1,234 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"spekeasy/internal/keystore"
+)
+
+// maxGroup is how many writes share one transaction at most.
+const maxGroup = 256
+
+var errClosed = fmt.Errorf("%w: the database is closed", keystore.ErrUnavailable)
+
+// writer owns the one connection that writes.
+type writer struct {
+	log      *slog.Logger
+	db       *sql.DB
+	conn     *sql.Conn
+	database [16]byte
+	mark     *os.File
+	stmts    map[string]*sql.Stmt // by their text
+
+	queue chan *job
+	quit  chan struct{} // closed to end the loop
+	done  chan struct{} // closed when it has ended
+}
+
+// job is a write that waits for its transaction.
+type job struct {
+	ctx context.Context
+	run func(*writer) error // may run again after a rollback
+	err chan error          // holds one
+}
+
+func newWriter(ctx context.Context, path string, o Options) (w *writer, err error) {
+	w = &writer{
+		log: o.Log, stmts: make(map[string]*sql.Stmt),
+		queue: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
+	}
+	defer func() {
+		if err != nil {
+			_ = w.close()
+		}
+	}()
+	if w.db, err = connect(path, o, "_journal_mode=WAL"); err != nil {
+		return nil, err
+	}
+	if w.conn, err = w.db.Conn(ctx); err != nil {
+		return nil, err
+	}
+	var mode string
+	if err := w.conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
+		return nil, err
+	}
+	if mode != "wal" {
+		return nil, fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s)", mode)
+	}
+	if err := migrate(ctx, w.conn); err != nil {
+		return nil, err
+	}
+	var p progress
+	var id []byte
+	err = w.conn.QueryRowContext(ctx, "SELECT database, commits FROM progress").Scan(&id, &p.commits)
+	if err != nil {
+		return nil, err
+	}
+	copy(p.database[:], id)
+	w.database = p.database
+	w.mark, err = openMark(path, p)
+	return w, err
+}
+
+// do runs a write and returns when it is durable. The write may happen even
+// though the context ended first.
+func (w *writer) do(ctx context.Context, run func(*writer) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	j := &job{ctx: ctx, run: run, err: make(chan error, 1)}
+	select {
+	case w.queue <- j:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.quit:
+		return errClosed
+	}
+	select {
+	case err := <-j.err:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// loop commits what waits, all of it together, until stop.
+func (w *writer) loop() {
+	defer close(w.done)
+	for {
+		select {
+		case <-w.quit:
+			return
+		case j := <-w.queue:
+			w.commit(w.group(j))
+		}
+	}
+}
+
+// group collects the writes that wait behind the first one.
+func (w *writer) group(first *job) []*job {
+	group := []*job{first}
+	for len(group) < maxGroup {
+		select {
+		case j := <-w.queue:
+			group = append(group, j)
+		default:
+			return group
+		}
+	}
+	return group
+}
+
+// commit runs a group in one transaction. When a write of several fails, each
+// is run by itself, so that it fails alone.
+func (w *writer) commit(group []*job) {
+	group = slices.DeleteFunc(group, func(j *job) bool {
+		err := j.ctx.Err()
+		if err != nil {
+			j.err <- err
+		}
+		return err != nil
+	})
+	if len(group) == 0 {
+		return
+	}
+	err := w.transaction(group)
+	if err != nil && len(group) > 1 && !errors.Is(err, keystore.ErrUnavailable) {
+		for _, j := range group {
+			j.err <- w.transaction([]*job{j})
+		}
+		return
+	}
+	for _, j := range group {
+		j.err <- err
+	}
+}
+
+func (w *writer) transaction(group []*job) error {
+	// Nothing here may be interrupted half-way: a caller that gives up leaves
+	// its job behind.
+	ctx := context.Background()
+	var commits int64
+	err := immediate(ctx, w.conn, func() error {
+		for _, j := range group {
+			if err := j.run(w); err != nil {
+				return err
+			}
+		}
+		return w.read([]any{&commits}, "UPDATE progress SET commits = commits + 1 RETURNING commits")
+	})
+	if err != nil {
+		return sorted(err)
+	}
+	if _, err := w.mark.WriteAt(progress{w.database, commits}.text(), 0); err != nil {
+		w.log.Warn("the database's mark is behind", "error", err)
+	}
+	return nil
+}
+
+// stmt returns the prepared statement for a query on the writing connection.
+func (w *writer) stmt(query string) (*sql.Stmt, error) {
+	if s := w.stmts[query]; s != nil {
+		return s, nil
+	}
+	s, err := w.conn.PrepareContext(context.Background(), query)
+	if err != nil {
+		return nil, err
+	}
+	w.stmts[query] = s
+	return s, nil
+}
+
+// exec runs a statement in the transaction under way and reports whether it
+// changed anything.
+func (w *writer) exec(query string, args ...any) (changed bool, err error) {
+	s, err := w.stmt(query)
+	if err != nil {
+		return false, err
+	}
+	r, err := s.Exec(args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := r.RowsAffected()
+	return n > 0, err
+}
+
+// read reads one row in the transaction under way. The error is
+// [sql.ErrNoRows] when there is none.
+func (w *writer) read(into []any, query string, args ...any) error {
+	s, err := w.stmt(query)
+	if err != nil {
+		return err
+	}
+	return s.QueryRow(args...).Scan(into...)
+}
+
+// stop ends the loop once the transaction under way is done.
+func (w *writer) stop() {
+	close(w.quit)
+	<-w.done
+}
+
+func (w *writer) close() error {
+	var errs []error
+	for _, s := range w.stmts {
+		errs = append(errs, s.Close())
+	}
+	if w.mark != nil {
+		errs = append(errs, w.mark.Close())
+	}
+	if w.conn != nil {
+		errs = append(errs, w.conn.Close())
+	}
+	if w.db != nil {
+		errs = append(errs, w.db.Close())
+	}
+	return errors.Join(errs...)
+}
