@@ -107,7 +107,7 @@ func (r *reader) root(root *xmltree.Element) {
 			r.each(list, "DeliveryData", func(e *xmltree.Element) { d.DeliveryData = append(d.DeliveryData, r.deliveryData(e)) })
 		case "ContentKeyList":
 			d.Lists.ContentKey++
-			d.ContentKeys = make([]ContentKey, 0, r.count(list)+len(d.ContentKeys))
+			d.ContentKeys = append(make([]ContentKey, 0, r.count(list)+len(d.ContentKeys)), d.ContentKeys...)
 			r.each(list, "ContentKey", func(e *xmltree.Element) { d.ContentKeys = append(d.ContentKeys, r.contentKey(e)) })
 		case "DRMSystemList":
 			d.Lists.DRMSystem++
