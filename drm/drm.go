@@ -58,7 +58,7 @@ type Track struct {
 	ContentID string            // the encryptor's name for the content, any text
 	KID       contentkey.KID    // the key ID that players will ask for
 	Key       contentkey.Value  // PlayReady's CHECKSUM is computed from it
-	IV        contentkey.IV     // the stored or explicit IV; zero when there is none
+	IV        contentkey.IV     // the IV that the encryptor will use; all zero is an IV too
 	Scheme    contentkey.Scheme // the scheme that the encryptor will use
 }
 
@@ -100,16 +100,22 @@ type System interface {
 	Signal(t *Track, want Fields) (Signaling, error)
 }
 
+// ContentChecker is a [System] that cannot signal every content ID. Whoever
+// makes keys asks it first, so that no key is made for an answer that fails.
+type ContentChecker interface {
+	// CheckContent returns ErrTrack for a content ID that Signal refuses.
+	CheckContent(contentID string) error
+}
+
 // ErrScheme reports a common encryption scheme that the system does not play.
 var ErrScheme = errors.New("scheme not supported by the DRM system")
 
 // ErrTrack reports a track that the system's settings cannot express: a
-// content ID that does not fit where it has to go, or no IV where a key URI
-// is to carry one. Another request may be answered.
+// content ID that does not fit where it has to go.
 var ErrTrack = errors.New("track cannot be signaled")
 
-func trackError(system string, t *Track, why string) error {
-	return fmt.Errorf("%s: %w: key ID %s: %s", system, ErrTrack, t.KID, why)
+func trackError(system, why string) error {
+	return fmt.Errorf("%s: %w: %s", system, ErrTrack, why)
 }
 
 func schemeError(s System, scheme contentkey.Scheme) error {

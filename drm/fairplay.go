@@ -96,8 +96,7 @@ func (f FairPlay) Validate() error {
 }
 
 // Signal returns the key tag, and for SPEKE v1 the values of its attributes.
-// It fails with [ErrTrack] when the URI is to have an IV and the track has
-// none, or for a content ID that JSON cannot hold.
+// It fails with [ErrTrack] for a content ID that JSON cannot hold.
 func (f FairPlay) Signal(t *Track, want Fields) (Signaling, error) {
 	if !f.Supports(t.Scheme) {
 		return Signaling{}, schemeError(f, t.Scheme)
@@ -123,14 +122,12 @@ func (f FairPlay) appendURI(b []byte, t *Track) ([]byte, error) {
 	}
 	json := form.IsZero() || form.text == fairPlayJSON
 	switch {
-	case t.IV.IsZero() && (json || form.uses("iv")):
-		return nil, trackError(f.Name(), t, "no IV for the key URI")
 	case form.parts != nil:
 		return form.append(b, t, true), nil
 	case !json:
 		return nil, fmt.Errorf("%s: unknown form of key URI %q", f.Name(), form)
 	case !utf8.ValidString(t.ContentID):
-		return nil, trackError(f.Name(), t, "content ID is not UTF-8")
+		return nil, trackError(f.Name(), "content ID is not UTF-8")
 	}
 	var scratch [256]byte
 	b = append(b, "skd://"...)

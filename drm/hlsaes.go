@@ -43,6 +43,10 @@ var (
 	_ System = HLSAES128{}
 	_ System = HLSAES128V1{}
 	_ System = HLSSampleAES{}
+
+	_ ContentChecker = HLSAES128{}
+	_ ContentChecker = HLSAES128V1{}
+	_ ContentChecker = HLSSampleAES{}
 )
 
 // ID returns 3ea8778f-7742-4bf9-b18b-e834b2acbd47.
@@ -104,6 +108,21 @@ func (h HLSSampleAES) Signal(t *Track, want Fields) (Signaling, error) {
 	return HLSAES128(h).signal(h.Name(), methodSampleAES, t, want&HLS)
 }
 
+// CheckContent refuses a content ID that cannot be a path segment.
+func (h HLSAES128) CheckContent(id string) error    { return checkSegment(h.Name(), id) }
+func (h HLSAES128V1) CheckContent(id string) error  { return checkSegment(h.Name(), id) }
+func (h HLSSampleAES) CheckContent(id string) error { return checkSegment(h.Name(), id) }
+
+// checkSegment refuses segments that clients and servers fold away, whatever
+// their encoding.
+func checkSegment(system, contentID string) error {
+	switch contentID {
+	case "", ".", "..":
+		return trackError(system, fmt.Sprintf("content ID %q cannot be a path segment", contentID))
+	}
+	return nil
+}
+
 func fieldsIf(url string, f Fields) Fields {
 	if url == "" {
 		return 0
@@ -131,10 +150,8 @@ func (h HLSAES128) signal(system, method string, t *Track, want Fields) (Signali
 	if h.URL == "" || want == 0 {
 		return Signaling{}, nil
 	}
-	switch t.ContentID {
-	case "", ".", "..":
-		// No encoding helps: clients and servers fold these segments away.
-		return Signaling{}, trackError(system, t, fmt.Sprintf("content ID %q cannot be a path segment", t.ContentID))
+	if err := checkSegment(system, t.ContentID); err != nil {
+		return Signaling{}, err
 	}
 	var scratch [512]byte
 	uri := append(scratch[:0], strings.TrimSuffix(h.URL, "/")...)
@@ -144,7 +161,7 @@ func (h HLSAES128) signal(system, method string, t *Track, want Fields) (Signali
 	uri = t.KID.AppendText(uri)
 
 	u := uriSystem{method: method, uri: uri, format: hlsKeyFormat}
-	if h.IV && !t.IV.IsZero() {
+	if h.IV {
 		u.attr, u.attrData = attrIV, t.IV
 	}
 	return u.signal(want), nil

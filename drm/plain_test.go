@@ -131,11 +131,6 @@ func TestHLSKeys(t *testing.T) {
 			t.Errorf("%s, sample-aes: %s", base, got)
 		}
 	}
-	withoutIV := vectorTrack(contentkey.Cbc1)
-	withoutIV.ContentID = "c"
-	if got := string(signal(t, drm.HLSAES128{URL: "https://k", IV: true}, withoutIV, drm.HLS).HLS); strings.Contains(got, "IV=") {
-		t.Errorf("no IV: %s", got)
-	}
 	for _, s := range []drm.System{drm.HLSAES128{}, drm.HLSAES128V1{}} {
 		if s.Fields() != 0 {
 			t.Errorf("%s without a URL: fields %b", s.Name(), s.Fields())

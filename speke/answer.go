@@ -3,6 +3,7 @@ package speke
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"spekeasy/contentkey"
 	"spekeasy/cpix"
@@ -64,6 +65,11 @@ func (r *Request) checkPlaceholders(*Policy) error {
 				return invalid(textUnsupported+sig.Kind.String()+" for DRMSystem "+e.SystemID, nil)
 			}
 			s.Want |= field & defined
+		}
+		if c, ok := s.System.(drm.ContentChecker); ok && s.Want != 0 {
+			if err := c.CheckContent(r.ContentID); err != nil {
+				return &Error{Status: http.StatusUnprocessableEntity, Text: fmt.Sprintf("Unsupported content ID for DRMSystem %s", e.SystemID), Cause: err}
+			}
 		}
 	}
 	for i := range r.doc.ContentKeys {
