@@ -64,7 +64,7 @@ func (db *DB) do(ctx context.Context, what string, f func(context.Context, *pgx.
 // pause waits before the next attempt, longer each time and never quite as
 // long as others do.
 func pause(ctx context.Context, attempt int) {
-	d := min(5*time.Millisecond<<attempt, 400*time.Millisecond)
+	d := min(5*time.Millisecond<<attempt, 200*time.Millisecond)
 	select {
 	case <-time.After(d/2 + rand.N(d/2)): //nolint:gosec // not a secret
 	case <-ctx.Done():

@@ -69,12 +69,14 @@ func migrate(ctx context.Context, config *pgx.ConnConfig) error {
 	}
 }
 
-// raced reports whether another process may have got in the way: two that
-// create the same table at once can both believe that it is missing.
+// collisions are what two processes meet that create the same table at once
+// and both believe that it is missing: unique_violation of a system table,
+// duplicate_table, duplicate_object, and "tuple concurrently updated".
+var collisions = []string{"23505", "42P07", "42710", "XX000"}
+
+// raced reports whether another process may have got in the way.
 func raced(err error) bool {
-	const uniqueViolation, duplicateTable, internalError = "23505", "42P07", "XX000"
-	return faultOf(err) == conflict ||
-		slices.Contains([]string{uniqueViolation, duplicateTable, internalError}, sqlState(err))
+	return faultOf(err) == conflict || slices.Contains(collisions, sqlState(err))
 }
 
 func apply(ctx context.Context, conn *pgx.Conn, scripts []string) error {
