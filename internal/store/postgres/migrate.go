@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 //go:embed migrations/*.sql
@@ -41,13 +42,17 @@ func Migrate(ctx context.Context, dsn string) error {
 	if err != nil {
 		return err
 	}
-	if err := migrate(ctx, config.ConnConfig); err != nil {
+	return migrate(ctx, config)
+}
+
+func migrate(ctx context.Context, config *pgxpool.Config) error {
+	if err := migrateOn(ctx, config.ConnConfig); err != nil {
 		return fmt.Errorf("%s: %w", name(config), sorted(err))
 	}
 	return nil
 }
 
-func migrate(ctx context.Context, config *pgx.ConnConfig) error {
+func migrateOn(ctx context.Context, config *pgx.ConnConfig) error {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return connectionError{withoutConfig(err)}

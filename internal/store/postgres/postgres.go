@@ -71,8 +71,12 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(ctx, config, o)
+}
+
+func open(ctx context.Context, config *pgxpool.Config, o Options) (*DB, error) {
 	if o.Migrate {
-		if err := Migrate(ctx, dsn); err != nil {
+		if err := migrate(ctx, config); err != nil {
 			return nil, err
 		}
 	}

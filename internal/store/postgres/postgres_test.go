@@ -6,12 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 
+	"spekeasy/contentkey"
+	"spekeasy/internal/keystore"
 	"spekeasy/internal/store/storetest"
 	"spekeasy/internal/testserver"
 )
@@ -106,13 +107,77 @@ func TestStoreWithoutPreparedStatements(t *testing.T) {
 
 // TestStoreSerializable runs the suite under the isolation of CockroachDB.
 func TestStoreSerializable(t *testing.T) {
-	for _, level := range []string{"serializable", "repeatable read"} {
-		t.Run(level, func(t *testing.T) {
-			storetest.Run(t, func(t *testing.T) storetest.Store {
-				level := strings.ReplaceAll(level, " ", "%20")
-				return openTest(t, newDatabase(t, servers[18])+"&default_transaction_isolation="+level)
-			})
-		})
+	storetest.Run(t, func(t *testing.T) storetest.Store {
+		return openTest(t, newDatabase(t, servers[18])+"&default_transaction_isolation=serializable")
+	})
+}
+
+// trips counts what is sent and waited for.
+type trips struct{ n int }
+
+func (c *trips) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	c.n++
+	return ctx
+}
+
+func (c *trips) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	c.n++
+	return ctx
+}
+
+func (c *trips) TracePrepareStart(ctx context.Context, _ *pgx.Conn, d pgx.TracePrepareStartData) context.Context {
+	c.n++
+	return ctx
+}
+
+func (*trips) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData)     {}
+func (*trips) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (*trips) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
+func (*trips) TracePrepareEnd(context.Context, *pgx.Conn, pgx.TracePrepareEndData) {}
+
+// TestRoundTrips counts how often the calls of a key request wait for the
+// server, once statements are prepared.
+func TestRoundTrips(t *testing.T) {
+	config, err := parse(newDatabase(t, servers[18]) + "&pool_max_conns=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := &trips{}
+	config.ConnConfig.Tracer = count
+	db, err := open(t.Context(), config, Options{Migrate: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	found(t, db)
+	commit := func(n byte) func() error {
+		return func() error {
+			_, err := db.Commit(t.Context(), []keystore.Record{record(n), record(n + 1)},
+				[]keystore.Binding{binding(n), binding(n + 1), binding(n + 2)})
+			return err
+		}
+	}
+	read := func() error {
+		_, err := db.Keys(t.Context(), "acme", []contentkey.KID{record(1).KID, record(2).KID})
+		return err
+	}
+	for _, c := range []struct {
+		name string
+		call func() error
+		want int
+	}{
+		{"", commit(1), -1}, {"", commit(1), -1}, {"", read, -1}, // prepares
+		{"new keys", commit(11), 1},
+		{"keys of somebody faster", commit(11), 2},
+		{"reading keys", read, 1},
+	} {
+		count.n = 0
+		if err := c.call(); err != nil {
+			t.Fatal(err)
+		}
+		if c.want >= 0 && count.n != c.want {
+			t.Errorf("%s: %d round trips, want %d", c.name, count.n, c.want)
+		}
 	}
 }
 
