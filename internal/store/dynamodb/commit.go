@@ -24,18 +24,24 @@ const (
 // the way of.
 const maxConflicts = 30
 
-// write is a conditional write of one item.
+// write is a write of one item, and what to do when its condition is false.
 type write struct {
-	// A new item, and what is called with the one that is there already.
-	put    item
-	exists func(item) error
+	at     item             // its key
+	put    item             // all of it, or nil
+	exists func(item) error // put if absent; called with the item that is there; nil to put anyway
 
-	// Or a binding to merge into the item at a key. Late is news that the
-	// stored binding is newer.
-	merge *keystore.Binding
-	at    item
-	late  bool
+	merge *keystore.Binding // into the item
+	state state             // of the item, as far as known
 }
+
+// state is what a binding is merged into.
+type state int
+
+const (
+	absent state = iota // perhaps: its pointers are written, too
+	older               // or as old
+	newer               // then only its systems grow
+)
 
 // Commit implements [keystore.Store].
 func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []keystore.Binding) ([]keystore.Record, error) {
@@ -55,11 +61,11 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 			continue
 		}
 		stored[at] = *r
-		err := t.add(ctx, len(r.ContentID)+len(r.Source)+len(r.Wrapped), &write{put: recordItem(r), exists: func(it item) error {
+		err := t.add(ctx, len(r.ContentID)+len(r.Source)+len(r.Wrapped), create(recordItem(r), func(it item) error {
 			old, err := recordOf(r.Tenant, it)
 			stored[at] = old
 			return err
-		}})
+		}))
 		if err != nil {
 			return nil, err
 		}
@@ -67,11 +73,7 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 	for i := range bindings {
 		b, p := &bindings[i], &bindings[i].Period
 		bytes := len(b.ContentID) + len(b.Track) + len(p.ID) + len(p.Index) + len(p.Start) + len(p.End)
-		var copies []*write
-		for _, at := range bindingsAt(b) {
-			copies = append(copies, &write{merge: b, at: at})
-		}
-		if err := t.add(ctx, bytes*len(copies), copies...); err != nil {
+		if err := t.add(ctx, bytes, merge(b)...); err != nil {
 			return nil, err
 		}
 	}
@@ -83,6 +85,34 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 		all[i] = stored[ref{keys[i].Tenant, keys[i].KID}]
 	}
 	return all, ctx.Err()
+}
+
+// create returns a write that creates an item if it is absent.
+func create(it item, exists func(item) error) *write {
+	return &write{at: item{"pk": it["pk"], "sk": it["sk"]}, put: it, exists: exists}
+}
+
+// merge returns the writes for a binding. One that was seen after it was
+// first seen is probably stored already.
+func merge(b *keystore.Binding) []*write {
+	w := &write{at: bindingAt(b), merge: b}
+	if b.LastSeen.After(b.FirstSeen) {
+		w.state = older
+		return []*write{w}
+	}
+	return w.withPointers()
+}
+
+// withPointers returns the write of a binding that may be absent and, before
+// it, those of its pointers: a pointer without its binding does no harm, a
+// binding that cannot be found would.
+func (w *write) withPointers() []*write {
+	w.state = absent
+	var all []*write
+	for _, it := range pointers(w.merge) {
+		all = append(all, create(it, nil))
+	}
+	return append(all, w)
 }
 
 func check(keys []keystore.Record, bindings []keystore.Binding) error {
@@ -116,7 +146,7 @@ type transaction struct {
 func (t *transaction) add(ctx context.Context, bytes int, writes ...*write) error {
 	full := len(t.writes)+len(writes) > maxItems || t.bytes+bytes > maxBytes
 	for _, w := range writes {
-		full = full || t.taken[w.name()]
+		full = full || t.taken[nameOf(w.at)]
 	}
 	if full {
 		if err := t.flush(ctx); err != nil {
@@ -124,7 +154,7 @@ func (t *transaction) add(ctx context.Context, bytes int, writes ...*write) erro
 		}
 	}
 	for _, w := range writes {
-		t.taken[w.name()] = true
+		t.taken[nameOf(w.at)] = true
 	}
 	t.writes = append(t.writes, writes...)
 	t.bytes += bytes
@@ -138,11 +168,18 @@ func (t *transaction) flush(ctx context.Context) error {
 	return err
 }
 
-// write makes all the writes. An item that its condition is against is dealt
-// with and left out when the others are tried again.
+// nameOf returns a key as a text.
+func nameOf(key item) string {
+	f := fields{item: key}
+	return f.text("pk") + " " + f.text("sk")
+}
+
+// write makes all the writes. One whose condition is false is dealt with and
+// left out when the others are tried again.
 func (db *DB) write(ctx context.Context, writes []*write) error {
 	for conflicts := 0; len(writes) > 0; {
-		left, conflict, err := db.try(ctx, writes)
+		n := min(len(writes), maxItems)
+		left, conflict, err := db.try(ctx, writes[:n])
 		if err != nil {
 			return err
 		}
@@ -154,7 +191,7 @@ func (db *DB) write(ctx context.Context, writes []*write) error {
 				return err
 			}
 		}
-		writes = left
+		writes = append(left, writes[n:]...)
 	}
 	return nil
 }
@@ -171,13 +208,7 @@ func (db *DB) try(ctx context.Context, writes []*write) (left []*write, conflict
 	}
 	_, err = db.client.TransactWriteItems(ctx, in)
 	cancelled, ok := errors.AsType[*types.TransactionCanceledException](err)
-	if !ok {
-		if hasCode(err, "TransactionInProgressException") {
-			return writes, true, nil
-		}
-		return nil, false, err
-	}
-	if len(cancelled.CancellationReasons) != len(writes) {
+	if !ok || len(cancelled.CancellationReasons) != len(writes) {
 		return nil, false, err
 	}
 	for i, reason := range cancelled.CancellationReasons {
@@ -187,9 +218,7 @@ func (db *DB) try(ctx context.Context, writes []*write) (left []*write, conflict
 			if err != nil {
 				return nil, false, err
 			}
-			if again {
-				left = append(left, writes[i])
-			}
+			left = append(left, again...)
 		case "None", "":
 			left = append(left, writes[i])
 		case "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError":
@@ -201,7 +230,7 @@ func (db *DB) try(ctx context.Context, writes []*write) (left []*write, conflict
 	return left, conflict, nil
 }
 
-// tryOne makes a write without a transaction.
+// tryOne makes a write without a transaction, at half the price.
 func (db *DB) tryOne(ctx context.Context, w *write) (left []*write, conflict bool, err error) {
 	it := w.transactItem(db.table)
 	if p := it.Put; p != nil {
@@ -214,13 +243,11 @@ func (db *DB) tryOne(ctx context.Context, w *write) (left []*write, conflict boo
 		_, err = db.client.UpdateItem(ctx, &sdk.UpdateItemInput{
 			TableName: u.TableName, Key: u.Key, UpdateExpression: u.UpdateExpression, ConditionExpression: u.ConditionExpression,
 			ExpressionAttributeNames: u.ExpressionAttributeNames, ExpressionAttributeValues: u.ExpressionAttributeValues,
+			ReturnValuesOnConditionCheckFailure: u.ReturnValuesOnConditionCheckFailure,
 		})
 	}
 	if failed, ok := errors.AsType[*types.ConditionalCheckFailedException](err); ok {
-		again, err := w.refused(failed.Item)
-		if again && err == nil {
-			left = []*write{w}
-		}
+		left, err = w.refused(failed.Item)
 		return left, false, err
 	}
 	if hasCode(err, "TransactionConflictException") {
@@ -229,38 +256,41 @@ func (db *DB) tryOne(ctx context.Context, w *write) (left []*write, conflict boo
 	return nil, false, err
 }
 
-// name is the key of the item as a text.
-func (w *write) name() string {
-	key := w.at
+// refused deals with the condition's being false, the reason being the item
+// that is there, if any. It returns the writes to try instead.
+func (w *write) refused(it item) ([]*write, error) {
 	if w.put != nil {
-		key = w.put
+		return nil, w.exists(it)
 	}
-	f := fields{item: key}
-	return f.text("pk") + " " + f.text("sk")
-}
-
-// refused deals with the condition's being false, for the reason of the item
-// that is there. It reports whether to try again.
-func (w *write) refused(it item) (again bool, err error) {
-	if w.put != nil {
-		return false, w.exists(it)
+	if it == nil {
+		return w.withPointers(), nil
 	}
-	w.late = !w.late
-	return !w.late || len(w.merge.Systems) > 0, nil
+	f := fields{item: it}
+	w.state = older
+	if f.time("last_seen").After(w.merge.LastSeen) {
+		w.state = newer
+		if len(w.merge.Systems) == 0 {
+			return nil, f.err
+		}
+	}
+	return []*write{w}, f.err
 }
 
 func (w *write) transactItem(table string) types.TransactWriteItem {
 	if w.put != nil {
-		return types.TransactWriteItem{Put: &types.Put{
-			TableName: &table, Item: w.put, ConditionExpression: aws.String("attribute_not_exists(pk)"),
-			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		}}
+		p := &types.Put{TableName: &table, Item: w.put}
+		if w.exists != nil {
+			p.ConditionExpression = aws.String("attribute_not_exists(pk)")
+			p.ReturnValuesOnConditionCheckFailure = types.ReturnValuesOnConditionCheckFailureAllOld
+		}
+		return types.TransactWriteItem{Put: p}
 	}
 	u := &update{names: make(map[string]string), values: make(item)}
-	u.binding(w.merge, w.late)
+	u.binding(w.merge, w.state)
 	return types.TransactWriteItem{Update: &types.Update{
 		TableName: &table, Key: w.at, UpdateExpression: aws.String(u.expression()), ConditionExpression: &u.condition,
 		ExpressionAttributeNames: u.names, ExpressionAttributeValues: u.values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}}
 }
 
@@ -300,19 +330,23 @@ func (u *update) expression() string {
 	return strings.Join(clauses, " ")
 }
 
-// binding makes the expression that merges a binding into an item that is
-// absent or not newer, or, when late, into a newer one.
-func (u *update) binding(b *keystore.Binding, late bool) {
+// binding makes the expression that merges a binding into an item of that
+// state, and the condition that this is its state.
+func (u *update) binding(b *keystore.Binding, s state) {
 	if len(b.Systems) > 0 {
 		u.value("systems", &types.AttributeValueMemberSS{Value: distinct(b.Systems)})
 		u.add = append(u.add, "#systems :systems")
 	}
-	if late {
+	switch s {
+	case newer:
 		u.value("last_seen", micros(b.LastSeen))
 		u.condition = "#last_seen > :last_seen"
 		return
+	case older:
+		u.condition = "#last_seen <= :last_seen"
+	case absent:
+		u.condition = "attribute_not_exists(#last_seen) OR #last_seen <= :last_seen"
 	}
-	u.condition = "attribute_not_exists(#last_seen) OR #last_seen <= :last_seen"
 	u.assign("last_seen", micros(b.LastSeen))
 	u.assignOnce("first_seen", micros(b.FirstSeen))
 	u.assign("content_id", text(b.ContentID))

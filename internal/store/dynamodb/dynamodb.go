@@ -8,14 +8,14 @@
 //	schema                version                             the version of this layout
 //	datakeys              TENANT#ID, ten digits               a data key
 //	key#TENANT#X          KID                                 a content key
-//	content#TENANT#X      DIGEST of the content ID#IDENTITY   a binding, found by content ID
-//	kid#TENANT#X          KID#IDENTITY                        the same, found by key ID
+//	content#TENANT#X      DIGEST of the content ID#IDENTITY   a binding
+//	kid#TENANT#X          KID#IDENTITY                        says where that binding is
 //
 // X is the first hexadecimal digit of sk. It spreads a tenant over sixteen
-// partitions that can be read one after the other in the order of sk, since
-// key IDs and digests are even. A binding whose requested key ID is another
-// than the one answered is found under both. Content IDs can be longer than a
-// key of DynamoDB and are not secret; they are digested for their length.
+// partitions that can be read one after the other in the order of sk. A
+// binding whose requested key ID is another than the one answered is found by
+// both. Content IDs are digested because they can be longer than a key of
+// DynamoDB, not to hide them.
 //
 // A key is created by a conditional write, which also returns the one that is
 // there already. Several writes of a Commit share a transaction, for the
@@ -40,6 +40,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
 
 	"spekeasy/internal/keystore"
 )
@@ -125,6 +126,9 @@ func connect(ctx context.Context, dsn string, o Options) (*DB, error) {
 	}
 	settings := []func(*config.LoadOptions) error{
 		config.WithAppID("spekeasy"),
+		config.WithLogger(logging.LoggerFunc(func(_ logging.Classification, format string, args ...any) {
+			db.log.Debug(fmt.Sprintf(format, args...)) // of the SDK; what matters is an error, too
+		})),
 		config.WithHTTPClient(awshttp.NewBuildableClient().WithTimeout(attemptTimeout).WithTransportOptions(func(t *http.Transport) {
 			t.MaxIdleConns, t.MaxIdleConnsPerHost = maxIdle, maxIdle
 		})),
@@ -210,5 +214,5 @@ func (db *DB) Close() error {
 // partition returns the pk of an item whose sk begins with a hexadecimal
 // digit.
 func partition(kind, tenant, sk string) string {
-	return strings.Join([]string{kind, tenant, sk[:1]}, "#")
+	return strings.Join([]string{kind, tenant, sk[:min(1, len(sk))]}, "#")
 }

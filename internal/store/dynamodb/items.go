@@ -219,16 +219,28 @@ func contentPrefix(contentID string) string {
 
 func kidPrefix(kid contentkey.KID) string { return kid.String() + "#" }
 
-// bindingsAt returns the keys of all items that hold the binding.
-func bindingsAt(b *keystore.Binding) []item {
+// bindingAt returns the key of a binding.
+func bindingAt(b *keystore.Binding) item {
 	id := b.Identity()
-	at := func(kind, prefix string) item {
-		sk := prefix + hex.EncodeToString(id[:])
-		return item{"pk": text(partition(kind, b.Tenant, sk)), "sk": text(sk)}
-	}
-	all := []item{at("content", contentPrefix(b.ContentID)), at("kid", kidPrefix(b.KID))}
+	return contentAt(b.Tenant, contentPrefix(b.ContentID)+hex.EncodeToString(id[:]))
+}
+
+func contentAt(tenant, sk string) item {
+	return item{"pk": text(partition("content", tenant, sk)), "sk": text(sk)}
+}
+
+// pointers returns the items by which a binding is found by key ID.
+func pointers(b *keystore.Binding) []item {
+	id := b.Identity()
+	at := bindingAt(b)["sk"]
+	kids := []contentkey.KID{b.KID}
 	if b.Requested != b.KID {
-		all = append(all, at("kid", kidPrefix(b.Requested)))
+		kids = append(kids, b.Requested)
+	}
+	var all []item
+	for _, kid := range kids {
+		sk := kidPrefix(kid) + hex.EncodeToString(id[:])
+		all = append(all, item{"pk": text(partition("kid", b.Tenant, sk)), "sk": text(sk), "binding": at})
 	}
 	return all
 }

@@ -141,11 +141,10 @@ func (db *DB) CreateDataKey(ctx context.Context, k keystore.DataKey) (keystore.D
 	}
 	stored := k
 	err := db.do(ctx, what, func(ctx context.Context) error {
-		w := write{put: dataKeyItem(&k), exists: func(it item) (err error) {
+		return db.write(ctx, []*write{create(dataKeyItem(&k), func(it item) (err error) {
 			stored, err = dataKeyOf(it)
 			return err
-		}}
-		return db.write(ctx, []*write{&w})
+		})})
 	})
 	if err != nil {
 		return keystore.DataKey{}, err

@@ -113,45 +113,103 @@ func (db *DB) PageKeys(ctx context.Context, tenant, after string, limit int) ([]
 }
 
 // PageBindings implements [keystore.Pager]. The order is that of the digests
-// of the content IDs, or of the key ID's bindings by their identity.
+// of the content IDs and then of the identity.
 func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.BindingFilter, after string, limit int) ([]keystore.Binding, string, error) {
 	if err := checkTenant(tenant); err != nil {
 		return nil, "", err
 	}
-	kind, prefix := "content", ""
+	p := &bindingPage{db: db, tenant: tenant, contentID: f.ContentID, limit: limit}
+	prefix := ""
+	read := p.all
 	switch {
 	case f.KID != contentkey.KID{}:
-		kind, prefix = "kid", kidPrefix(f.KID)
+		prefix, read = kidPrefix(f.KID), p.byKID
 	case f.ContentID != "":
-		prefix = contentPrefix(f.ContentID)
+		prefix, read = contentPrefix(f.ContentID), p.byContent
 	}
-	if !strings.HasPrefix(after, prefix) && after != "" || after != "" && !position(after) {
+	if after != "" && (!strings.HasPrefix(after, prefix) || !position(after)) {
 		return nil, "", fmt.Errorf("position %q: not one of a page of these bindings", after)
 	}
-	var page []keystore.Binding
-	next := ""
-	collect := func(it item) (bool, error) {
-		b, err := bindingOf(tenant, it)
-		if err != nil || f.ContentID != "" && b.ContentID != f.ContentID {
-			return true, err
-		}
-		page = append(page, b)
-		if len(page) == limit {
-			at := fields{item: it}
-			next = at.text("sk")
-		}
-		return len(page) < limit, nil
-	}
-	err := db.do(ctx, "reading bindings", func(ctx context.Context) error {
-		if prefix == "" {
-			return db.walk(ctx, kind, tenant, after, limit, collect)
-		}
-		return db.query(ctx, partition(kind, tenant, prefix), prefix, after, limit, collect)
-	})
+	err := db.do(ctx, "reading bindings", func(ctx context.Context) error { return read(ctx, prefix, after) })
 	if err != nil {
 		return nil, "", err
 	}
-	return page, next, nil
+	return p.bindings, p.next, nil
+}
+
+// bindingPage collects a page of bindings.
+type bindingPage struct {
+	db        *DB
+	tenant    string
+	contentID string // the one to select, or ""
+	limit     int
+	bindings  []keystore.Binding
+	next      string
+}
+
+// add adds the binding of an item, if it is selected. The position after it
+// is that of the item at sk. It reports whether there is room for more.
+func (p *bindingPage) add(it item, sk string) (more bool, err error) {
+	b, err := bindingOf(p.tenant, it)
+	if err != nil || p.contentID != "" && b.ContentID != p.contentID {
+		return true, err
+	}
+	p.bindings = append(p.bindings, b)
+	if len(p.bindings) < p.limit {
+		return true, nil
+	}
+	p.next = sk
+	return false, nil
+}
+
+func (p *bindingPage) addItem(it item) (more bool, err error) {
+	f := fields{item: it}
+	return p.add(it, f.text("sk"))
+}
+
+func (p *bindingPage) all(ctx context.Context, _, after string) error {
+	return p.db.walk(ctx, "content", p.tenant, after, p.limit, p.addItem)
+}
+
+func (p *bindingPage) byContent(ctx context.Context, prefix, after string) error {
+	return p.db.query(ctx, partition("content", p.tenant, prefix), prefix, after, p.limit, p.addItem)
+}
+
+// byKID reads pointers and then the bindings that they point at.
+func (p *bindingPage) byKID(ctx context.Context, prefix, after string) error {
+	for {
+		var pointers, keys []item
+		err := p.db.query(ctx, partition("kid", p.tenant, prefix), prefix, after, p.limit, func(it item) (bool, error) {
+			f := fields{item: it}
+			pointers, keys = append(pointers, it), append(keys, contentAt(p.tenant, f.text("binding")))
+			return len(pointers) < p.limit, f.err
+		})
+		if err != nil {
+			return err
+		}
+		found := make(map[string]item, len(keys))
+		err = p.db.get(ctx, keys, func(it item) error {
+			found[nameOf(it)] = it
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		for i, key := range keys {
+			f := fields{item: pointers[i]}
+			after = f.text("sk")
+			it := found[nameOf(key)]
+			if it == nil { // it was not stored in the end
+				continue
+			}
+			if more, err := p.add(it, after); !more || err != nil {
+				return err
+			}
+		}
+		if len(pointers) < p.limit {
+			return nil
+		}
+	}
 }
 
 // position reports whether a text can be the sk of a binding.

@@ -30,11 +30,11 @@ func (db *DB) check(ctx context.Context) error {
 	case version == 0:
 		return refuse("the table is not prepared: run spekeasy migrate")
 	default:
-		return newer(version)
+		return tooNew(version)
 	}
 }
 
-func newer(version int) error {
+func tooNew(version int) error {
 	if version > layout {
 		return refuse("the table's schema %d is newer than %d, the newest that this program knows", version, layout)
 	}
@@ -93,11 +93,11 @@ func (db *DB) prepare(ctx context.Context) (err error) {
 		err = db.create(ctx)
 	}
 	if err != nil || db.from > 0 {
-		return errors.Join(err, newer(db.from))
+		return errors.Join(err, tooNew(db.from))
 	}
 	it := schemaAt()
 	it["version"] = number(layout)
-	return db.write(ctx, []*write{{put: it, exists: func(item) error { return nil }}})
+	return db.write(ctx, []*write{create(it, func(item) error { return nil })})
 }
 
 // create creates the table, unless somebody was faster, and waits until it
