@@ -76,7 +76,7 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 
 func open(ctx context.Context, config *pgxpool.Config, o Options) (*DB, error) {
 	if o.Migrate {
-		if err := migrate(ctx, config); err != nil {
+		if _, _, err := migrate(ctx, config); err != nil {
 			return nil, err
 		}
 	}
@@ -163,7 +163,7 @@ func check(ctx context.Context, conn *pgx.Conn) error {
 	if version < len(scripts) {
 		return fmt.Errorf("its schema is version %d and this program needs %d: run spekeasy migrate", version, len(scripts))
 	}
-	return checkNewer(version, scripts)
+	return tooNew(version, scripts)
 }
 
 // checkSettings refuses a server that would lose keys or change texts.
