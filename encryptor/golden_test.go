@@ -123,7 +123,7 @@ func TestBuildWritesWorkedExamples(t *testing.T) {
 }
 
 // goldenOptions are the requests of testdata/request: every line of the
-// matrix of services (speke.md 14), systems beyond its defaults, presets.
+// matrix of services, systems beyond its defaults, presets.
 func goldenOptions(t *testing.T) map[string]Options {
 	t.Helper()
 	at := func(timing Timing) []contentkey.Period {

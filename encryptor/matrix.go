@@ -2,7 +2,7 @@ package encryptor
 
 import "slices"
 
-// An offer is one line of what the services can send (speke.md 14).
+// An offer is one line of what the services can send, as AWS's guides list it.
 type offer struct {
 	service   Service
 	version   Version // V20 stands for V21 too where the service speaks it

@@ -23,7 +23,7 @@ type Filter struct {
 	Min, Max int  // pixels of video, channels of audio
 }
 
-// Bounds of the presets (speke.md 12.3).
+// Bounds of the presets, in pixels.
 const (
 	sd   = 589_824   // 1024x576
 	hd1  = 921_600   // 1280x720
@@ -39,8 +39,7 @@ func audio(label string, low, high int) Track {
 	return Track{Label: label, Filters: []Filter{{Audio: true, Min: low, Max: high}}}
 }
 
-// presets are the tracks of each preset, in the order of the documents
-// (speke.md 12.4).
+// presets are the tracks of each preset, in the order of the documents.
 var presets = map[string][]Track{
 	"PRESET-VIDEO-1": {video("VIDEO", 0, 0)},
 	"PRESET-VIDEO-2": {video("SD", 0, sd), video("HD", sd+1, 0)},

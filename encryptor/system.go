@@ -15,12 +15,12 @@ type system struct {
 	id    string // its UUID in SPEKE v2; "" if it has none there
 	v1    string // its UUID in SPEKE v1; "" if it has none there
 
-	schemes string // the common encryption schemes that its clients play, joined by blanks (speke.md 13.2)
+	schemes string // the common encryption schemes that its clients play, joined by blanks (S2-DRM-01)
 	boxes   bool   // is signaled by PSSH and ContentProtectionData
 	hls     bool   // is signaled by HLSSignalingData
 }
 
-// systems are the DRM systems by name (speke.md 13.1).
+// systems are the DRM systems by name.
 var systems = [...]system{
 	{name: "widevine", label: "Widevine", id: widevineID, v1: widevineID, schemes: "cenc cbcs", boxes: true, hls: true},
 	{name: "playready", label: "PlayReady", id: playReadyID, v1: playReadyID, schemes: "cenc cbcs", boxes: true, hls: true},
@@ -124,7 +124,7 @@ type placeholder struct {
 }
 
 // placeholders returns what a service asks of the system for a packaging, in
-// the order in which it writes it (speke.md 13.3; v1: S1-PAY-08 and 13.3).
+// the order in which it writes it (S2-PAY-32 to -35, -46; S1-PAY-08).
 func (s *system) placeholders(service Service, v Version, p Packaging) []placeholder {
 	if v == V10 {
 		return s.placeholdersV1(service, p)
