@@ -121,7 +121,7 @@ func (d *dataKeys) ask(call func() error) error {
 	if err == nil {
 		return nil
 	}
-	d.errors.Add(1)
+	d.failures.Add(1)
 	if e, ok := errors.AsType[wrongKeyError](err); ok && e.WrongKey() {
 		return fmt.Errorf("%w: %w", ErrWrongKEK, err)
 	}
