@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"crypto/cipher"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -37,8 +38,8 @@ type dataKeys struct {
 	clock   func() time.Time
 	timeout time.Duration
 
-	calls, errors atomic.Uint64
-	nanos         atomic.Int64
+	calls, failures atomic.Uint64
+	nanos           atomic.Int64
 
 	mu      sync.Mutex
 	tenants map[string]*tenantKeys
@@ -89,7 +90,7 @@ func (d *dataKeys) get(ctx context.Context, tenant string, id uint32) (*dataKey,
 		select {
 		case <-o.done:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the key manager: %w", contextError(ctx))
+			return nil, fmt.Errorf("waiting for the key manager: %w", ctx.Err())
 		}
 		if o.err != nil && o.id == id {
 			return nil, o.err
@@ -147,11 +148,11 @@ func (d *dataKeys) forget() {
 	clear(d.tenants)
 }
 
-// contextError reports a deadline as an outage, since what was waited for did
-// not answer in time, and a cancellation as itself.
-func contextError(ctx context.Context) error {
-	if ctx.Err() == context.DeadlineExceeded {
-		return fmt.Errorf("%w: %w", ErrUnavailable, context.DeadlineExceeded)
+// late makes an outage of a deadline that passed: what was waited for did not
+// answer in time.
+func late(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return ctx.Err()
+	return err
 }

@@ -25,7 +25,7 @@ func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 	keys := make([]Key, len(ask.Wants))
 	if !k.known(ask, keys, now) {
 		if err := k.obtain(ctx, ask, keys, now); err != nil {
-			return nil, err
+			return nil, late(err)
 		}
 	}
 	k.counts.answered(keys)
@@ -35,13 +35,16 @@ func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 // known answers from memory alone, when every key is there and nothing but
 // times changes in the database.
 func (k *Keystore) known(ask *Ask, keys []Key, now int64) bool {
+	var room [16]*bound // most requests need no more
+	bindings := room[:0]
 	for i := range ask.Wants {
-		w := &ask.Wants[i]
-		if !k.cache.hit(ask, w, now, &keys[i]) || ask.Reuse.check(&keys[i]) != nil {
+		var hit bool
+		bindings, hit = k.cache.hit(ask, &ask.Wants[i], now, &keys[i], bindings)
+		if !hit || ask.Reuse.check(&keys[i]) != nil {
 			return false
 		}
 	}
-	k.cache.touch(ask, now)
+	k.cache.touch(bindings, ask.Profile, now)
 	k.counts.hits.Add(uint64(len(keys)))
 	return true
 }
@@ -66,9 +69,11 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 	if err != nil {
 		return err
 	}
-	if len(created) == 0 && k.cache.knowsAll(ask) {
-		k.cache.touch(ask, now)
-		return nil
+	if len(created) == 0 {
+		if known, ok := k.cache.known(ask); ok {
+			k.cache.touch(known, ask.Profile, now)
+			return nil
+		}
 	}
 	stored, err := k.store.Commit(ctx, created, bindings(ask, now))
 	if err != nil {
@@ -263,7 +268,7 @@ func (k *Keystore) Lookup(ctx context.Context, tenant string, kids []contentkey.
 	}
 	have, err := k.read(ctx, tenant, kids, k.clock().UnixMicro())
 	if err != nil {
-		return nil, err
+		return nil, late(err)
 	}
 	defer have.wipe()
 	keys := make([]Key, len(kids))
