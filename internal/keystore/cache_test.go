@@ -72,7 +72,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 	}
 	s := f.Stats()
-	if s.CachedKeys < 50 || s.CachedKeys > limit/320 || s.KnownBindings > limit/480 {
+	if s.CachedKeys < 50 || s.CachedKeys > limit/280 || s.KnownBindings > limit/360 {
 		t.Errorf("kept %d keys and %d bindings in %d bytes", s.CachedKeys, s.KnownBindings, limit)
 	}
 	for k, v := range want {
