@@ -2,6 +2,8 @@ module spekeasy
 
 go 1.26.0
 
+require modernc.org/sqlite v1.60.1
+
 require (
 	github.com/Eyevinn/mp4ff v0.56.0
 	github.com/goccy/go-yaml v1.19.2

@@ -47,7 +47,7 @@ type dataKeys struct {
 
 type tenantKeys struct {
 	byID    map[uint32]*dataKey
-	newest  *dataKey // nil until somebody needed to seal
+	newest  *dataKey // seals new rows; nil until somebody needed it
 	opening *opening // under way
 }
 
@@ -107,8 +107,8 @@ func (d *dataKeys) open(ctx context.Context, tenant string, t *tenantKeys, o *op
 	defer d.mu.Unlock()
 	if err == nil {
 		t.byID[key.id] = key
-		if o.id == newest {
-			t.newest = key
+		if o.id == newest || t.newest != nil && key.id > t.newest.id {
+			t.newest = key // the latter when another process has rotated it
 		}
 	}
 	o.err = err

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"spekeasy/contentkey"
@@ -16,7 +17,7 @@ import (
 // A key ID that was deleted fails the whole request with [ErrDeleted], one
 // that the reuse policy refuses with a [ReuseError]: then nothing is created
 // or recorded, except when the refusal is due to a request that raced this
-// one.
+// one. No text of the request is kept: its buffer may be reused afterwards.
 func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -178,8 +179,8 @@ func (k *Keystore) create(ctx context.Context, ask *Ask, have openKeys, now int6
 			iv = w.IV
 		}
 		r := Record{
-			Tenant: ask.Tenant, KID: w.KID, Source: source.Name(),
-			ContentID: ask.ContentID, Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
+			Tenant: strings.Clone(ask.Tenant), KID: w.KID, Source: source.Name(),
+			ContentID: strings.Clone(ask.ContentID), Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
 		}
 		r.sealKey(dk, v, iv)
 		clear(v[:])
@@ -238,7 +239,9 @@ func bindings(ask *Ask, now int64) []Binding {
 	for i := range ask.Wants {
 		w := &ask.Wants[i]
 		for j := range w.uses() {
-			b := newBound(ask, w, w.use(j), now)
+			// A store may go on reading after the request has given up, and
+			// a server then uses its buffers for the next one.
+			b := newBound(ask, w, w.use(j), now).clone()
 			all = append(all, b.binding())
 		}
 	}
