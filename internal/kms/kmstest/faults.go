@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -81,6 +82,7 @@ func Huge(w http.ResponseWriter, _ *http.Request) {
 
 // Slow is a fault: no answer before the client has gone.
 func Slow(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // the server sees the client go only then
 	select {
 	case <-r.Context().Done():
 	case <-time.After(20 * time.Second):
