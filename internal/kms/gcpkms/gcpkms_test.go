@@ -296,7 +296,7 @@ func TestTokenAnswersThatMeanNothing(t *testing.T) {
 	for what, body := range map[string]string{
 		"not JSON":     `<html>`,
 		"no token":     `{"expires_in":3600,"token_type":"Bearer"}`,
-		"no lifetime":  `{"access_token":"hunter2","token_type":"Bearer"}`,
+		"expired":      `{"access_token":"hunter2","expires_in":-1,"token_type":"Bearer"}`,
 		"another type": `{"access_token":"hunter2","expires_in":3600,"token_type":"mac"}`,
 	} {
 		s := gcpkmstest.New(t)

@@ -112,8 +112,11 @@ func RequestToken(ctx context.Context, c *Client, newRequest func(context.Contex
 	if err := a.Decode(&t); err != nil {
 		return "", 0, err
 	}
-	if t.Value == "" || t.Lifetime <= 0 || !strings.EqualFold(t.Type, "Bearer") {
+	if t.Value == "" || t.Lifetime < 0 || !strings.EqualFold(t.Type, "Bearer") {
 		return "", 0, fmt.Errorf("%w: the answer holds no bearer token", kms.ErrUnavailable)
+	}
+	if t.Lifetime == 0 { // Azure App Service leaves it out
+		t.Lifetime = 300
 	}
 	return t.Value, time.Duration(t.Lifetime) * time.Second, nil
 }
