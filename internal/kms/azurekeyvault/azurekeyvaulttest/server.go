@@ -175,9 +175,7 @@ func (s *Server) Issued() int {
 	return s.issued
 }
 
-// ServeHTTP answers one request without regard to faults. It does not use a
-// mux, which would redirect the double slash that Azure's own client sends
-// for a key without a version.
+// ServeHTTP answers one request without regard to faults.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -271,6 +269,14 @@ func (s *Server) vault(w http.ResponseWriter, r *http.Request, path []string) {
 		fail(w, http.StatusForbidden, "Forbidden", "ForbiddenByRbac", "Caller is not authorized to perform action on resource.")
 		return
 	}
+	op := "" // the last part of NAME[/VERSION]/OPERATION
+	if r.Method == http.MethodPost {
+		path, op = path[:len(path)-1], path[len(path)-1]
+	}
+	if len(path) == 0 || len(path) > 2 {
+		fail(w, http.StatusMethodNotAllowed, "BadParameter", "", "Method is not allowed.")
+		return
+	}
 	k := s.keys[path[0]]
 	var v *version
 	if k != nil {
@@ -282,18 +288,18 @@ func (s *Server) vault(w http.ResponseWriter, r *http.Request, path []string) {
 	}
 	kid := "https://" + s.Host + "/keys/" + path[0] + "/" + v.id
 	switch {
-	case r.Method == http.MethodGet && len(path) <= 2:
+	case r.Method == http.MethodGet:
 		answer(w, http.StatusOK, map[string]any{
 			"key":        map[string]any{"kid": kid, "kty": k.kind, "key_ops": k.ops},
 			"attributes": map[string]any{"enabled": v.enabled, "created": 1700000000},
 		})
-	case r.Method == http.MethodPost && len(path) == 3:
+	case r.Method == http.MethodPost:
 		var in operation
 		if err := json.NewDecoder(r.Body).Decode(&in); err != nil {
 			fail(w, http.StatusBadRequest, "BadParameter", "", "Invalid request body.")
 			return
 		}
-		k.operate(w, v, kid, path[2], in)
+		k.operate(w, v, kid, op, in)
 	default:
 		fail(w, http.StatusMethodNotAllowed, "BadParameter", "", "Method is not allowed.")
 	}
