@@ -30,6 +30,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/smithy-go/logging"
 
 	"spekeasy/internal/kms"
 	"spekeasy/internal/kms/rest"
@@ -112,9 +113,9 @@ func Open(ctx context.Context, uri *url.URL, opts Options) (*Manager, error) {
 	key, ok := parseARN(name)
 	switch {
 	case uri.Host == "alias" || strings.Contains(name, "alias/"):
-		return nil, fmt.Errorf("awskms URI: an alias can be pointed at another key; name the key by its ARN (aws kms describe-key --key-id ALIAS)")
+		return nil, errors.New("awskms URI: an alias can be pointed at another key; name the key by its ARN (aws kms describe-key --key-id ALIAS)")
 	case uri.Host != "" || !ok:
-		return nil, fmt.Errorf("awskms URI: want awskms:///arn:aws:kms:REGION:ACCOUNT:key/ID, with three slashes")
+		return nil, errors.New("awskms URI: want awskms:///arn:aws:kms:REGION:ACCOUNT:key/ID, with three slashes")
 	}
 	endpoint := params["endpoint"]
 	if endpoint == "" {
@@ -139,7 +140,10 @@ func Open(ctx context.Context, uri *url.URL, opts Options) (*Manager, error) {
 		m.now = time.Now
 	}
 	if m.credentials == nil {
-		load := []func(*config.LoadOptions) error{config.WithRegion(key.region)}
+		load := []func(*config.LoadOptions) error{
+			config.WithRegion(key.region),
+			config.WithLogger(logging.Nop{}), // it would write to standard error
+		}
 		if opts.HTTPClient != nil {
 			load = append(load, config.WithHTTPClient(opts.HTTPClient))
 		}

@@ -76,6 +76,7 @@ func TestOpenRefusesURIs(t *testing.T) {
 		"gcpkms://" + name + "?key=hunter2":                        "key",
 		"gcpkms://" + name + "?endpoint=http://10.0.0.1":           "https",
 		"gcpkms://" + name + "?credentials_file=/nonexistent/file": "/nonexistent/file",
+		"gcpkms://projects/../locations/l/keyRings/r/cryptoKeys/k": "want gcpkms://projects",
 		"gcpkms:": "want gcpkms://projects",
 	} {
 		uri, err := url.Parse(raw)

@@ -148,14 +148,17 @@ func trusting(h *http.Client, file string) (*http.Client, error) {
 	if !roots.AppendCertsFromPEM(pem) {
 		return nil, fmt.Errorf("%s holds no PEM certificate", file)
 	}
-	if h == nil {
-		h = &http.Client{Transport: rest.Transport()}
+	c := http.Client{}
+	if h != nil {
+		c = *h
 	}
-	t, ok := h.Transport.(*http.Transport)
+	if c.Transport == nil {
+		c.Transport = rest.Transport()
+	}
+	t, ok := c.Transport.(*http.Transport)
 	if !ok {
 		return nil, errors.New("cannot be set on the HTTP client that this program uses")
 	}
-	c := *h
 	t = t.Clone()
 	if t.TLSClientConfig == nil {
 		t.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}

@@ -1,6 +1,7 @@
 package kmstest
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -107,7 +108,7 @@ type Hosts map[string]string
 func (h Hosts) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := h[r.URL.Host]
 	if !ok {
-		return nil, &url.Error{Op: r.Method, URL: r.URL.Host, Err: http.ErrServerClosed}
+		return nil, fmt.Errorf("no way to %s in this test", r.URL.Host)
 	}
 	u, err := url.Parse(to)
 	if err != nil {

@@ -13,14 +13,15 @@ import (
 
 // A module that hangs holds up nobody beyond their deadline.
 func TestHangingModule(t *testing.T) {
-	for name, hang := range map[string]func(*pool){
-		"all sessions are busy":  func(p *pool) { p.places <- struct{}{} },
-		"no session can be made": func(p *pool) { p.mu.Lock() },
+	for name, c := range map[string]struct{ hang, recover func(*pool) }{
+		"all sessions are busy":  {func(p *pool) { p.places <- struct{}{} }, func(p *pool) { <-p.places }},
+		"no session can be made": {func(p *pool) { p.mu.Lock() }, func(p *pool) { p.mu.Unlock() }},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPool(nil, target{sessions: 1})
 			p.closed = true // so that calls that go on do not reach a module
-			hang(p)
+			c.hang(p)
+			defer c.recover(p)
 			never := func(session) ([]byte, error) { panic("there is no session") }
 
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
