@@ -112,6 +112,9 @@ func TestWrappedKeyMadeFromThePublicKeyIsRefused(t *testing.T) {
 	if _, err := m.Unwrap(t.Context(), m.KeyID(), forged, []byte("aad")); !errors.Is(err, kms.ErrNotOpened) || !strings.Contains(err.Error(), "did not sign") {
 		t.Errorf("%v, want %v for want of a signature", err, kms.ErrNotOpened)
 	}
+	if _, err := m.Unwrap(t.Context(), m.KeyID(), genuine, []byte("other")); !errors.Is(err, kms.ErrNotOpened) || !strings.Contains(err.Error(), "did not sign") {
+		t.Errorf("other associated data: %v, want it to be refused by the signature", err)
+	}
 }
 
 func TestOpenRefuses(t *testing.T) {

@@ -21,7 +21,6 @@ import (
 type session struct {
 	handle p11.SessionHandle
 	key    p11.ObjectHandle
-	epoch  int
 }
 
 // pool keeps sessions, which serve one call at a time.
@@ -32,7 +31,6 @@ type pool struct {
 
 	mu      sync.Mutex // held while a session is made, which logs in
 	idle    []session
-	epoch   int // counts the times that all sessions were given up
 	closed  bool
 	refused [sha256.Size]byte // hash of a PIN that is wrong
 }
@@ -104,7 +102,7 @@ func (p *pool) take() (session, error) {
 	if err != nil {
 		return session{}, err
 	}
-	s := session{epoch: p.epoch}
+	var s session
 	if s.handle, err = p.module.OpenSession(slot, p11.CKF_SERIAL_SESSION); err != nil {
 		return session{}, err
 	}
@@ -123,14 +121,15 @@ func (p *pool) put(s session, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	reusable := err == nil || errors.Is(err, kms.ErrNotOpened)
-	if !reusable || p.closed || s.epoch != p.epoch {
+	if !reusable || p.closed {
 		_ = p.module.CloseSession(s.handle) // it may be gone already
 		return
 	}
 	p.idle = append(p.idle, s)
 }
 
-// drop gives all sessions up, because one of them was found to be lost.
+// drop gives up the sessions that nobody uses, because one was found to be
+// lost. Those in use are given up by their users if they are lost too.
 func (p *pool) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,7 +137,6 @@ func (p *pool) drop() {
 		_ = p.module.CloseSession(s.handle) // it may be gone already
 	}
 	p.idle = nil
-	p.epoch++
 }
 
 func (p *pool) close() {
