@@ -1,0 +1,135 @@
+package postgres
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
+
+// migrations returns the scripts in order; the first makes schema 1.
+//
+// Not every database undoes the definition of a table with its transaction,
+// so a script may run again after it was interrupted anywhere.
+func migrations() ([]string, error) {
+	names, err := fs.Glob(migrationFiles, "migrations/*.sql") // sorted
+	if err != nil {
+		return nil, err
+	}
+	var scripts []string
+	for _, name := range names {
+		b, err := migrationFiles.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		scripts = append(scripts, string(b))
+	}
+	return scripts, nil
+}
+
+// Migrate brings the schema of the database up to date. Of several processes
+// that do so at once, one does it and the others find it done. A schema that
+// is newer than this program is an error and left alone.
+func Migrate(ctx context.Context, dsn string) error {
+	config, err := parse(dsn)
+	if err != nil {
+		return err
+	}
+	return migrate(ctx, config)
+}
+
+func migrate(ctx context.Context, config *pgxpool.Config) error {
+	if err := migrateOn(ctx, config.ConnConfig); err != nil {
+		return fmt.Errorf("%s: %w", name(config), sorted(err))
+	}
+	return nil
+}
+
+func migrateOn(ctx context.Context, config *pgx.ConnConfig) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return connectionError{withoutConfig(err)}
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := checkSettings(ctx, conn); err != nil {
+		return err
+	}
+	scripts, err := migrations()
+	if err != nil {
+		return err
+	}
+	for attempt := 1; ; attempt++ {
+		err := apply(ctx, conn, scripts)
+		if err == nil || attempt == attempts[conflict] || !raced(err) {
+			return err
+		}
+		pause(ctx, attempt)
+	}
+}
+
+// collisions are what two processes meet that create the same table at once
+// and both believe that it is missing: unique_violation of a system table,
+// duplicate_table, duplicate_object, and "tuple concurrently updated".
+var collisions = []string{"23505", "42P07", "42710", "XX000"}
+
+// raced reports whether another process may have got in the way.
+func raced(err error) bool {
+	return faultOf(err) == conflict || slices.Contains(collisions, sqlState(err))
+}
+
+func apply(ctx context.Context, conn *pgx.Conn, scripts []string) error {
+	version, err := schemaVersion(ctx, conn)
+	if err != nil {
+		return err
+	}
+	if err := checkNewer(version, scripts); err != nil || version == len(scripts) {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS spekeasy_schema "+
+		"(version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())")
+	if err != nil {
+		return err
+	}
+	for i := version; i < len(scripts); i++ {
+		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+				return err
+			}
+			// The row is also the lock: who comes second waits here. Advisory
+			// locks do nothing on CockroachDB.
+			tag, err := tx.Exec(ctx, "INSERT INTO spekeasy_schema (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", i+1)
+			if err != nil || tag.RowsAffected() == 0 {
+				return err
+			}
+			_, err = tx.Conn().PgConn().Exec(ctx, scripts[i]).ReadAll()
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("migration to schema %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
+
+// schemaVersion returns the number of migrations that were applied.
+func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error) {
+	err = conn.QueryRow(ctx, "SELECT coalesce(max(version), 0) FROM spekeasy_schema").Scan(&version)
+	if sqlState(err) == undefinedTable {
+		return 0, nil
+	}
+	return version, err
+}
+
+func checkNewer(version int, scripts []string) error {
+	if version > len(scripts) {
+		return fmt.Errorf("its schema %d is newer than %d, the newest that this program knows", version, len(scripts))
+	}
+	return nil
+}
