@@ -16,6 +16,7 @@ import (
 	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/kms/gcpkms"
 	"spekeasy/internal/kms/hashivault"
+	"spekeasy/internal/store/postgres"
 	"spekeasy/internal/store/sqlite"
 )
 
@@ -27,6 +28,8 @@ func backends(e *env) app.Backends {
 			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error) {
 				return sqlite.Open(ctx, u.Path, sqlite.Options{Log: log})
 			},
+			"postgres":   openPostgres,
+			"postgresql": openPostgres,
 		},
 		KeyManagers: map[string]app.OpenKeyManager{
 			"file": openFileKey,
@@ -51,6 +54,10 @@ func backends(e *env) app.Backends {
 		b.KeyManagers["pkcs11"] = openPKCS11(e)
 	}
 	return b
+}
+
+func openPostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+	return postgres.Open(ctx, u.String(), postgres.Options{})
 }
 
 // openFileKey opens the KEK file, and makes it first where that is allowed.
