@@ -123,6 +123,7 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 			return nil, err
 		}
 	}
+	r.overrideKIDs(grants)
 	for i := range grants {
 		if err := r.answerKey(i, &grants[i], sealer); err != nil {
 			return nil, err
@@ -135,11 +136,25 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 	return d.Bytes()
 }
 
+// overrideKIDs changes the key IDs everywhere at once when any was answered
+// otherwise than asked (SX-KID-02).
+func (r *Request) overrideKIDs(grants []Grant) {
+	asked := 0
+	for asked < len(grants) && grants[asked].KID == r.Keys[asked].KID {
+		asked++
+	}
+	if asked == len(grants) {
+		return
+	}
+	kids := make([]contentkey.KID, len(grants))
+	for i := range grants {
+		kids[i] = grants[i].KID
+	}
+	r.doc.SetKIDs(kids)
+}
+
 func (r *Request) answerKey(i int, g *Grant, sealer *cpix.Sealer) error {
 	k := &r.Keys[i]
-	if g.KID != k.KID {
-		r.doc.SetKID(i, g.KID)
-	}
 	if k.AddIV {
 		r.doc.SetExplicitIV(i, g.IV)
 	}

@@ -488,6 +488,9 @@ func (p *parser) declare(a *Attr, name string) error {
 	if a.space, err = p.intern(xmlnsSpace); err != nil {
 		return err
 	}
+	if len(p.scope) == MaxScope {
+		return p.fail("too many namespace declarations")
+	}
 	p.scope = append(p.scope, binding{prefix: declared, space: space})
 	return nil
 }

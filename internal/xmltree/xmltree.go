@@ -20,6 +20,7 @@ const (
 	MaxDepth      = 64      // nested elements
 	MaxAttributes = 128     // attributes of one element, declarations included
 	MaxSpaces     = 64      // different namespace names in a document
+	MaxScope      = 512     // namespace declarations in force at one place
 	MaxSize       = 1 << 30 // bytes; servers bound the body far below
 )
 
@@ -92,6 +93,17 @@ func (d *Doc) Declares(prefix string) bool {
 		}
 	}
 	return false
+}
+
+// Prefixes returns all prefixes that are declared anywhere in the document.
+func (d *Doc) Prefixes() map[string]bool {
+	all := make(map[string]bool)
+	for i := range d.attrs {
+		if p, ok := d.attrs[i].Declares(); ok {
+			all[p] = true
+		}
+	}
+	return all
 }
 
 // Parent returns the element around e, or nil for the root.

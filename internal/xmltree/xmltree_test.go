@@ -3,6 +3,7 @@ package xmltree_test
 import (
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -84,6 +85,7 @@ func TestRefuses(t *testing.T) {
 		"too deep":                   strings.Repeat("<a>", 65) + strings.Repeat("</a>", 65),
 		"too many attributes":        "<a" + attrs(129) + "/>",
 		"too many namespaces":        "<a" + declarations(65) + "/>",
+		"too many declarations":      nested(9, 57) + strings.Repeat("</a>", 9),
 	} {
 		doc, err := xmltree.Parse(src)
 		var syntax *xmltree.SyntaxError
@@ -142,6 +144,19 @@ func declarations(n int) string {
 	return b.String()
 }
 
+// nested opens so many elements, each with so many declarations of its own.
+func nested(elements, declarations int) string {
+	var b strings.Builder
+	for i := range elements {
+		b.WriteString("<a")
+		for j := range declarations {
+			fmt.Fprintf(&b, ` xmlns:p%d="u"`, i*declarations+j)
+		}
+		b.WriteString(">")
+	}
+	return b.String()
+}
+
 func TestAccepts(t *testing.T) {
 	for name, src := range map[string]string{
 		"declaration":         `<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>`,
@@ -158,6 +173,8 @@ func TestAccepts(t *testing.T) {
 		"letters":             "<é ü='ö'>日本</é>",
 		"long zero reference": "<a>&#x000000000000000000041;</a>",
 		"default undeclared":  `<a xmlns="u"><b xmlns=""/></a>`,
+		"512 declarations":    nested(8, 64) + strings.Repeat("</a>", 8),
+		"declarations beside": "<a>" + strings.Repeat(nested(1, 64)+"</a>", 9) + "</a>",
 	} {
 		doc, err := xmltree.Parse(src)
 		if err != nil {
