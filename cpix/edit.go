@@ -147,10 +147,10 @@ func hdcpData(c string, hdcp *HDCP) string {
 		"</" + c + "HDCPOutputProtectionData></" + c + "HDCPData>"
 }
 
-// Fill replaces the content of a signaling element by the base64 of value,
-// which must not change until [Document.Bytes] was called.
-func (d *Document) Fill(s *Signal, value []byte) {
-	d.edit().SetContent(s.el, xmltree.Piece{Body: value})
+// Fill replaces the content of a signaling element by the base64 of head and
+// value as one. value must not change until [Document.Bytes] was called.
+func (d *Document) Fill(s *Signal, head string, value []byte) {
+	d.edit().SetContent(s.el, xmltree.Piece{Head: head, Body: value})
 }
 
 // Remove takes a signaling element out of its DRMSystem.

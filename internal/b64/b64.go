@@ -32,6 +32,18 @@ func Append(dst, src []byte) []byte {
 	return dst[:len(dst)+n]
 }
 
+// AppendJoined appends the base64 of head and body as one text.
+func AppendJoined(dst []byte, head string, body []byte) []byte {
+	if len(head) == 0 {
+		return Append(dst, body)
+	}
+	// The first bytes of body complete the last three of head.
+	n := min((3-len(head)%3)%3, len(body))
+	var scratch [64]byte
+	dst = Append(dst, append(append(scratch[:0], head...), body[:n]...))
+	return Append(dst, body[n:])
+}
+
 // encode fills out with the base64 of src.
 func encode(out, src []byte) {
 	if n := encodeBlocks(out, src); n > 0 {

@@ -35,6 +35,18 @@ func TestAppendFromItself(t *testing.T) {
 	}
 }
 
+func TestAppendJoined(t *testing.T) {
+	src := bytes.Repeat([]byte("content key"), 10)
+	for n := range len(src) + 1 {
+		for at := range n + 1 {
+			want := "before" + base64.StdEncoding.EncodeToString(src[:n])
+			if got := AppendJoined([]byte("before"), string(src[:at]), src[at:n]); string(got) != want {
+				t.Fatalf("%q and %q: got %q, want %q", src[:at], src[at:n], got, want)
+			}
+		}
+	}
+}
+
 func FuzzAppend(f *testing.F) {
 	f.Add([]byte(""))
 	f.Add([]byte("pssh"))
