@@ -13,6 +13,9 @@ need xmllint libxml2-utils
 need xmlsec1 xmlsec1
 need openssl openssl
 need curl curl
+need npm npm
+need gcc "gcc libc6-dev"
+need softhsm2-util softhsm2
 need /usr/lib/postgresql/15/bin/postgres postgresql-15
 
 if [ -n "$missing" ]; then

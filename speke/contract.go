@@ -48,6 +48,7 @@ func (r *Request) checkContract(p *Policy) error {
 	if err != nil {
 		return err
 	}
+	periods := r.indexPeriods()
 	for i := range rules {
 		u := &rules[i]
 		kid, err := parseUUID(u.KID, "ContentKeyUsageRule@kid")
@@ -63,7 +64,7 @@ func (r *Request) checkContract(p *Policy) error {
 				return err
 			}
 		}
-		if err := r.addUses(&r.Keys[k], u, p.Contract.Strict); err != nil {
+		if err := r.addUses(&r.Keys[k], u, &periods, p.Contract.Strict); err != nil {
 			return err
 		}
 	}
@@ -156,7 +157,7 @@ func checkRange(f *cpix.Filter, minName, maxName string) (attrs, ok bool) {
 }
 
 // addUses notes the track and periods of a rule with its key.
-func (r *Request) addUses(k *Key, u *cpix.UsageRule, strict bool) error {
+func (r *Request) addUses(k *Key, u *cpix.UsageRule, declared *periodIndex, strict bool) error {
 	use := Use{}
 	if r.Profile != V10 {
 		use.Track = u.IntendedTrackType
@@ -168,7 +169,7 @@ func (r *Request) addUses(k *Key, u *cpix.UsageRule, strict bool) error {
 		}
 		id, _ := u.Filters[i].Attr("periodId")
 		var known bool
-		if use.Period, known = r.period(id); !known && strict && r.Profile != V10 {
+		if use.Period, known = declared.find(id); !known && strict && r.Profile != V10 {
 			return contractError(u, "its periodId names no ContentKeyPeriod")
 		}
 		k.Uses = append(k.Uses, use)
@@ -180,18 +181,50 @@ func (r *Request) addUses(k *Key, u *cpix.UsageRule, strict bool) error {
 	return nil
 }
 
-// period finds a period by its ID; one that is not declared still has its ID.
-func (r *Request) period(id string) (contentkey.Period, bool) {
-	for i := range r.doc.Periods {
-		if p := &r.doc.Periods[i]; p.ID == id {
-			out := contentkey.Period{ID: p.ID, Index: p.Index, Start: p.Start, End: p.End}
-			if out.Start == "" && out.End == "" {
-				out.Start, out.End = p.StartOffset, p.EndOffset
-			}
-			return out, true
+// periodIndex finds periods by ID, the first of each; like keyIndex it looks
+// through the few of a usual request.
+type periodIndex struct {
+	periods []cpix.Period
+	long    map[string]*cpix.Period
+}
+
+func (r *Request) indexPeriods() periodIndex {
+	x := periodIndex{periods: r.doc.Periods}
+	if len(x.periods) <= shortList {
+		return x
+	}
+	x.long = make(map[string]*cpix.Period, len(x.periods))
+	for i := range x.periods {
+		if p := &x.periods[i]; x.long[p.ID] == nil {
+			x.long[p.ID] = p
 		}
 	}
-	return contentkey.Period{ID: id}, false
+	return x
+}
+
+func (x *periodIndex) lookup(id string) *cpix.Period {
+	if x.long != nil {
+		return x.long[id]
+	}
+	for i := range x.periods {
+		if x.periods[i].ID == id {
+			return &x.periods[i]
+		}
+	}
+	return nil
+}
+
+// find returns a period by its ID; one that is not declared still has its ID.
+func (x *periodIndex) find(id string) (contentkey.Period, bool) {
+	p := x.lookup(id)
+	if p == nil {
+		return contentkey.Period{ID: id}, false
+	}
+	out := contentkey.Period{ID: p.ID, Index: p.Index, Start: p.Start, End: p.End}
+	if out.Start == "" && out.End == "" {
+		out.Start, out.End = p.StartOffset, p.EndOffset
+	}
+	return out, true
 }
 
 // place is a label in a period; rules that name no period share the period "".

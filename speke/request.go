@@ -351,11 +351,11 @@ func (r *Request) Recipients() ([]*x509.Certificate, error) {
 	}
 	certs := make([]*x509.Certificate, len(r.doc.DeliveryData))
 	for i := range r.doc.DeliveryData {
-		d := &r.doc.DeliveryData[i]
-		if len(d.Certificates) == 0 {
+		text := recipientText(&r.doc.DeliveryData[i])
+		if text == "" {
 			return nil, CertificateError(fmt.Errorf("DeliveryData %d has no certificate", i))
 		}
-		cert, err := cpix.ParseCertificate(d.Certificates[0])
+		cert, err := cpix.ParseCertificate(text)
 		if err != nil {
 			return nil, CertificateError(fmt.Errorf("DeliveryData %d: %w", i, err))
 		}
@@ -368,11 +368,21 @@ func (r *Request) Recipients() ([]*x509.Certificate, error) {
 // (SX-CKE-01).
 func (r *Request) Encrypted() bool { return r.doc.Lists.DeliveryData > 0 }
 
-// RecipientTexts appends the certificates as they came, for use as a key of
-// what was made for these recipients before.
+// RecipientTexts appends the certificates that [Request.Recipients] reads, as
+// they came and one for each DeliveryData, for use as a key of what was made
+// for these recipients before.
 func (r *Request) RecipientTexts(to []string) []string {
 	for i := range r.doc.DeliveryData {
-		to = append(to, r.doc.DeliveryData[i].Certificates...)
+		to = append(to, recipientText(&r.doc.DeliveryData[i]))
 	}
 	return to
+}
+
+// recipientText returns the certificate of a recipient, "" for none. Others
+// beside it are taken for its chain.
+func recipientText(d *cpix.DeliveryData) string {
+	if len(d.Certificates) == 0 {
+		return ""
+	}
+	return d.Certificates[0]
 }

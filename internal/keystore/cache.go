@@ -20,10 +20,10 @@ const (
 	shardBits         = 5
 	defaultCacheBytes = 16 << 20
 
-	// What an entry and a binding take besides their texts, as measured, with
-	// their share of maps and lists.
-	entryBytes = 320
-	boundBytes = 480
+	// What an entry and a binding take besides their texts, with their share
+	// of maps and lists: a little more than was measured.
+	entryBytes = 280
+	boundBytes = 360
 
 	maxTexts  = 2 << 10 // a key or binding with longer texts is not remembered
 	maxBounds = 32      // per key; the oldest makes room
@@ -54,7 +54,6 @@ type place struct {
 // entry is what is known of one key ID.
 type entry struct {
 	place  place
-	at     int // index in the ring
 	used   bool
 	bytes  int
 	until  int64 // when the opened key must be read again; 0 while there is none
@@ -101,18 +100,22 @@ func (c *cache) shard(kid contentkey.KID) *shard {
 }
 
 // hit fills in the key of a want if it is here and all its bindings are
-// recorded as the request has them, but for times and profile.
-func (c *cache) hit(ask *Ask, w *Want, now int64, key *Key) bool {
+// recorded as the request has them, but for times and profile. It appends
+// those bindings to known.
+func (c *cache) hit(ask *Ask, w *Want, now int64, key *Key, known []*bound) ([]*bound, bool) {
 	s := c.shard(w.KID)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.entries[place{ask.Tenant, w.KID}]
-	if e == nil || e.until <= now || !e.knows(ask, w) {
-		return false
+	if e == nil || e.until <= now {
+		return known, false
 	}
-	e.used = true
-	e.key.answer(ask, w, key)
-	return true
+	known, ok := e.known(ask, w, known)
+	if ok {
+		e.used = true
+		e.key.answer(ask, w, key)
+	}
+	return known, ok
 }
 
 // get returns a copy of an opened key, or nil.
@@ -146,23 +149,23 @@ func (c *cache) put(tenant string, kid contentkey.KID, o *opened, now int64) {
 	}
 }
 
-// knowsAll reports whether all bindings of the request are recorded as it has
-// them, but for times and profile.
-func (c *cache) knowsAll(ask *Ask) bool {
+// known returns the bindings of the request if all of them are recorded as it
+// has them, but for times and profile.
+func (c *cache) known(ask *Ask) (known []*bound, ok bool) {
 	for i := range ask.Wants {
-		if !c.knows(ask, &ask.Wants[i]) {
-			return false
+		w := &ask.Wants[i]
+		s := c.shard(w.KID)
+		s.mu.Lock()
+		e := s.entries[place{ask.Tenant, w.KID}]
+		if e != nil {
+			known, ok = e.known(ask, w, known)
+		}
+		s.mu.Unlock()
+		if e == nil || !ok {
+			return nil, false
 		}
 	}
-	return true
-}
-
-func (c *cache) knows(ask *Ask, w *Want) bool {
-	s := c.shard(w.KID)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e := s.entries[place{ask.Tenant, w.KID}]
-	return e != nil && e.knows(ask, w)
+	return known, true
 }
 
 // learn notes that the bindings of the request are recorded.
@@ -203,29 +206,18 @@ func (s *shard) forget(e *entry, i int) {
 	e.bounds = slices.Delete(e.bounds, i, i+1)
 }
 
-// touch notes that the known bindings of the request were seen again.
-func (c *cache) touch(ask *Ask, now int64) {
-	for i := range ask.Wants {
-		w := &ask.Wants[i]
-		s := c.shard(w.KID)
+// touch notes that known bindings were seen again.
+func (c *cache) touch(known []*bound, profile string, now int64) {
+	for _, b := range known {
+		s := c.shard(b.place.kid)
 		s.mu.Lock()
-		if e := s.entries[place{ask.Tenant, w.KID}]; e != nil {
-			for j := range w.uses() {
-				if b := e.find(ask, w, w.use(j)); b != nil {
-					b.touch(ask, w, now)
-					s.setDue(b)
-				}
-			}
+		if b.profile != profile {
+			b.profile = strings.Clone(profile)
 		}
+		b.lastSeen = max(b.lastSeen, now)
+		s.setDue(b)
 		s.mu.Unlock()
 	}
-}
-
-func (b *bound) touch(ask *Ask, w *Want, now int64) {
-	if b.profile != ask.Profile {
-		b.profile = strings.Clone(ask.Profile)
-	}
-	b.lastSeen = max(b.lastSeen, now)
 }
 
 // setDue lists a binding for the next flush. Bindings that were evicted since
@@ -273,7 +265,7 @@ func (s *shard) entry(p place) *entry {
 	e := s.entries[p]
 	if e == nil {
 		p.tenant = strings.Clone(p.tenant)
-		e = &entry{place: p, at: len(s.ring)}
+		e = &entry{place: p}
 		s.entries[p] = e
 		s.ring = append(s.ring, e)
 		s.grow(e, entryBytes)
@@ -298,8 +290,7 @@ func (s *shard) shrink() {
 			continue
 		}
 		last := len(s.ring) - 1
-		s.ring[s.hand], s.ring[s.hand].at = s.ring[last], s.hand
-		s.ring[last] = nil
+		s.ring[s.hand], s.ring[last] = s.ring[last], nil
 		s.ring = s.ring[:last]
 		s.drop(e)
 	}
@@ -341,16 +332,17 @@ func (c *cache) size() (keys, bindings int) {
 	return keys, bindings
 }
 
-// knows reports whether each binding of the want is recorded with its systems
-// and explicit IV.
-func (e *entry) knows(ask *Ask, w *Want) bool {
+// known appends the bindings of the want, and reports whether each of them is
+// recorded with its systems and explicit IV.
+func (e *entry) known(ask *Ask, w *Want, known []*bound) ([]*bound, bool) {
 	for i := range w.uses() {
 		b := e.find(ask, w, w.use(i))
 		if b == nil || w.HasIV && (!b.hasIV || b.iv != w.IV) || !b.hasSystems(w.Systems) {
-			return false
+			return known, false
 		}
+		known = append(known, b)
 	}
-	return true
+	return known, true
 }
 
 func (e *entry) find(ask *Ask, w *Want, u Use) *bound {

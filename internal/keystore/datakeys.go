@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"crypto/cipher"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -37,8 +38,8 @@ type dataKeys struct {
 	clock   func() time.Time
 	timeout time.Duration
 
-	calls, errors atomic.Uint64
-	nanos         atomic.Int64
+	calls, failures atomic.Uint64
+	nanos           atomic.Int64
 
 	mu      sync.Mutex
 	tenants map[string]*tenantKeys
@@ -46,7 +47,7 @@ type dataKeys struct {
 
 type tenantKeys struct {
 	byID    map[uint32]*dataKey
-	newest  *dataKey // nil until somebody needed to seal
+	newest  *dataKey // seals new rows; nil until somebody needed it
 	opening *opening // under way
 }
 
@@ -89,7 +90,7 @@ func (d *dataKeys) get(ctx context.Context, tenant string, id uint32) (*dataKey,
 		select {
 		case <-o.done:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("waiting for the key manager: %w", contextError(ctx))
+			return nil, fmt.Errorf("waiting for the key manager: %w", ctx.Err())
 		}
 		if o.err != nil && o.id == id {
 			return nil, o.err
@@ -106,8 +107,8 @@ func (d *dataKeys) open(ctx context.Context, tenant string, t *tenantKeys, o *op
 	defer d.mu.Unlock()
 	if err == nil {
 		t.byID[key.id] = key
-		if o.id == newest {
-			t.newest = key
+		if o.id == newest || t.newest != nil && key.id > t.newest.id {
+			t.newest = key // the latter when another process has rotated it
 		}
 	}
 	o.err = err
@@ -147,11 +148,11 @@ func (d *dataKeys) forget() {
 	clear(d.tenants)
 }
 
-// contextError reports a deadline as an outage, since what was waited for did
-// not answer in time, and a cancellation as itself.
-func contextError(ctx context.Context) error {
-	if ctx.Err() == context.DeadlineExceeded {
-		return fmt.Errorf("%w: %w", ErrUnavailable, context.DeadlineExceeded)
+// late makes an outage of a deadline that passed: what was waited for did not
+// answer in time.
+func late(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, ErrUnavailable) {
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
-	return ctx.Err()
+	return err
 }

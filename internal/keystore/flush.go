@@ -86,7 +86,7 @@ func (k *Keystore) Stats() Stats {
 		OtherScheme:  k.counts.otherScheme.Load(),
 		CacheHits:    k.counts.hits.Load(), CacheMisses: k.counts.misses.Load(),
 		KeyManagerCalls:  k.dataKeys.calls.Load(),
-		KeyManagerErrors: k.dataKeys.errors.Load(),
+		KeyManagerErrors: k.dataKeys.failures.Load(),
 		KeyManagerTime:   time.Duration(k.dataKeys.nanos.Load()),
 	}
 	s.CachedKeys, s.KnownBindings = k.cache.size()

@@ -73,6 +73,13 @@ type Key struct {
 	OtherScheme  bool // the key was first asked for under another scheme
 }
 
+// Format hides the key. Its type does so too, but fmt does not ask the type of
+// a member when it is given a verb that does not fit a pointer around it.
+func (k Key) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "(content key %s, created %t, other IV %t, content %t, scheme %t)",
+		k.KID, k.Created, k.OtherIV, k.OtherContent, k.OtherScheme)
+}
+
 // ErrNotFound reports a key ID that has no key.
 var ErrNotFound = errors.New("no such content key")
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"spekeasy/contentkey"
@@ -16,7 +17,7 @@ import (
 // A key ID that was deleted fails the whole request with [ErrDeleted], one
 // that the reuse policy refuses with a [ReuseError]: then nothing is created
 // or recorded, except when the refusal is due to a request that raced this
-// one.
+// one. No text of the request is kept: its buffer may be reused afterwards.
 func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -25,7 +26,7 @@ func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 	keys := make([]Key, len(ask.Wants))
 	if !k.known(ask, keys, now) {
 		if err := k.obtain(ctx, ask, keys, now); err != nil {
-			return nil, err
+			return nil, late(err)
 		}
 	}
 	k.counts.answered(keys)
@@ -35,13 +36,16 @@ func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 // known answers from memory alone, when every key is there and nothing but
 // times changes in the database.
 func (k *Keystore) known(ask *Ask, keys []Key, now int64) bool {
+	var room [16]*bound // most requests need no more
+	bindings := room[:0]
 	for i := range ask.Wants {
-		w := &ask.Wants[i]
-		if !k.cache.hit(ask, w, now, &keys[i]) || ask.Reuse.check(&keys[i]) != nil {
+		var hit bool
+		bindings, hit = k.cache.hit(ask, &ask.Wants[i], now, &keys[i], bindings)
+		if !hit || ask.Reuse.check(&keys[i]) != nil {
 			return false
 		}
 	}
-	k.cache.touch(ask, now)
+	k.cache.touch(bindings, ask.Profile, now)
 	k.counts.hits.Add(uint64(len(keys)))
 	return true
 }
@@ -66,9 +70,11 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 	if err != nil {
 		return err
 	}
-	if len(created) == 0 && k.cache.knowsAll(ask) {
-		k.cache.touch(ask, now)
-		return nil
+	if len(created) == 0 {
+		if known, ok := k.cache.known(ask); ok {
+			k.cache.touch(known, ask.Profile, now)
+			return nil
+		}
 	}
 	stored, err := k.store.Commit(ctx, created, bindings(ask, now))
 	if err != nil {
@@ -173,8 +179,8 @@ func (k *Keystore) create(ctx context.Context, ask *Ask, have openKeys, now int6
 			iv = w.IV
 		}
 		r := Record{
-			Tenant: ask.Tenant, KID: w.KID, Source: source.Name(),
-			ContentID: ask.ContentID, Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
+			Tenant: strings.Clone(ask.Tenant), KID: w.KID, Source: source.Name(),
+			ContentID: strings.Clone(ask.ContentID), Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
 		}
 		r.sealKey(dk, v, iv)
 		clear(v[:])
@@ -233,7 +239,9 @@ func bindings(ask *Ask, now int64) []Binding {
 	for i := range ask.Wants {
 		w := &ask.Wants[i]
 		for j := range w.uses() {
-			b := newBound(ask, w, w.use(j), now)
+			// A store may go on reading after the request has given up, and
+			// a server then uses its buffers for the next one.
+			b := newBound(ask, w, w.use(j), now).clone()
 			all = append(all, b.binding())
 		}
 	}
@@ -263,7 +271,7 @@ func (k *Keystore) Lookup(ctx context.Context, tenant string, kids []contentkey.
 	}
 	have, err := k.read(ctx, tenant, kids, k.clock().UnixMicro())
 	if err != nil {
-		return nil, err
+		return nil, late(err)
 	}
 	defer have.wipe()
 	keys := make([]Key, len(kids))

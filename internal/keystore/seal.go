@@ -5,7 +5,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"spekeasy/contentkey"
@@ -21,12 +20,11 @@ const (
 
 // formatV1 is the first byte of everything that is sealed here. What follows
 // is a random nonce of 12 bytes, the ciphertext and a tag of 16 bytes
-// (AES-256-GCM).
+// (AES-256-GCM). One data key must not seal more than 2^32 times; a tenant
+// with that many content keys would have to rotate it.
 const formatV1 = 1
 
 const dataKeySize = 32 // AES-256
-
-var errNotOpened = errors.New("does not open: it was changed, moved from another row, or sealed under another key")
 
 // newAEAD returns AES-256-GCM that puts its own random nonce before the
 // ciphertext.
@@ -66,7 +64,7 @@ func unseal(aead cipher.AEAD, sealed, aad []byte) ([]byte, error) {
 	}
 	plaintext, err := aead.Open(nil, nil, sealed[1:], aad)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrCorrupt, errNotOpened)
+		return nil, fmt.Errorf("%w: it was changed, moved from another row, or sealed under another key", ErrCorrupt)
 	}
 	return plaintext, nil
 }
@@ -119,12 +117,9 @@ func (k *Keystore) openRecord(ctx context.Context, tenant string, r *Record) (*o
 // upstream password, for storage elsewhere. It opens again only for the same
 // tenant, purpose and name.
 func (k *Keystore) SealSecret(ctx context.Context, tenant, purpose, name string, secret []byte) ([]byte, error) {
-	if err := CheckTenant(tenant); err != nil {
-		return nil, err
-	}
-	dk, err := k.dataKeys.get(ctx, tenant, newest)
+	dk, err := k.secretKey(ctx, tenant, newest)
 	if err != nil {
-		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+		return nil, secretError(tenant, purpose, name, err)
 	}
 	sealed := seal(dk.aead, secret, associated(purposeSecret, tenant, purpose, name))
 	return append(binary.BigEndian.AppendUint32(nil, dk.id), sealed...), nil
@@ -133,19 +128,30 @@ func (k *Keystore) SealSecret(ctx context.Context, tenant, purpose, name string,
 // OpenSecret opens what [Keystore.SealSecret] returned. The error is
 // [ErrCorrupt] when it was changed or sealed for something else.
 func (k *Keystore) OpenSecret(ctx context.Context, tenant, purpose, name string, sealed []byte) ([]byte, error) {
-	if err := CheckTenant(tenant); err != nil {
-		return nil, err
-	}
 	if len(sealed) < 4 || binary.BigEndian.Uint32(sealed) == newest {
-		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, ErrCorrupt)
+		return nil, secretError(tenant, purpose, name, ErrCorrupt)
 	}
-	dk, err := k.dataKeys.get(ctx, tenant, binary.BigEndian.Uint32(sealed))
+	dk, err := k.secretKey(ctx, tenant, binary.BigEndian.Uint32(sealed))
 	if err != nil {
-		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+		return nil, secretError(tenant, purpose, name, err)
 	}
 	secret, err := unseal(dk.aead, sealed[4:], associated(purposeSecret, tenant, purpose, name))
 	if err != nil {
-		return nil, fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, err)
+		return nil, secretError(tenant, purpose, name, err)
 	}
 	return secret, nil
+}
+
+func (k *Keystore) secretKey(ctx context.Context, tenant string, id uint32) (*dataKey, error) {
+	if k.closed.Load() {
+		return nil, ErrClosed
+	}
+	if err := CheckTenant(tenant); err != nil {
+		return nil, err
+	}
+	return k.dataKeys.get(ctx, tenant, id)
+}
+
+func secretError(tenant, purpose, name string, err error) error {
+	return fmt.Errorf("secret %s %q of tenant %s: %w", purpose, name, tenant, late(err))
 }

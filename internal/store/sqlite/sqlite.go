@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -66,38 +67,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db, err := open(ctx, path, o)
-	if err != nil {
+	db := &DB{writer: newWriter(o.Log)}
+	if err := db.open(ctx, path, o); err != nil {
+		_ = db.release()
 		return nil, fmt.Errorf("sqlite %s: %w", path, sorted(err))
-	}
-	return db, nil
-}
-
-func open(ctx context.Context, path string, o Options) (db *DB, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := create(path); err != nil {
-		return nil, err
-	}
-	db = &DB{}
-	defer func() {
-		if err != nil {
-			db.release()
-		}
-	}()
-	if db.writer, err = newWriter(ctx, path, o); err != nil {
-		return nil, err
-	}
-	if db.readers, err = connect(path, o, "mode=ro", "_query_only=1"); err != nil {
-		return nil, err
-	}
-	readers := max(4, 2*runtime.GOMAXPROCS(0))
-	db.readers.SetMaxOpenConns(readers)
-	db.readers.SetMaxIdleConns(readers)
-	if err := db.prepare(ctx); err != nil {
-		return nil, err
 	}
 	go db.writer.loop()
 	db.close = sync.OnceValue(func() error {
@@ -107,44 +80,78 @@ func open(ctx context.Context, path string, o Options) (db *DB, err error) {
 	return db, nil
 }
 
-// create makes an empty database file, readable by its owner only; SQLite
-// gives its other files the same mode.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(path + markSuffix); err == nil {
-			return fmt.Errorf("%w: the database is gone, but %s shows that there was one; "+
-				"restore it, or remove that file to begin anew", keystore.ErrCorrupt, path+markSuffix)
-		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	}
+func (db *DB) open(ctx context.Context, path string, o Options) error {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+		return err
 	}
-	return f.Close()
+	if err := create(path); err != nil {
+		return outage(err)
+	}
+	if err := db.writer.open(ctx, path, o); err != nil {
+		return err
+	}
+	if db.readers, err = connect(path, o, url.Values{"mode": {"ro"}, "_query_only": {"1"}}); err != nil {
+		return err
+	}
+	readers := max(4, 2*runtime.GOMAXPROCS(0))
+	db.readers.SetMaxOpenConns(readers)
+	db.readers.SetMaxIdleConns(readers)
+	return db.prepare(ctx)
 }
 
-// connect returns a pool of connections with our settings.
-func connect(path string, o Options, params ...string) (*sql.DB, error) {
-	q := url.Values{
+// create makes an empty database file if there is none, readable by its owner
+// only; SQLite gives its other files the same mode. It never has the database
+// file itself open: closing it would drop the locks that SQLite holds on it
+// elsewhere in this process.
+func create(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(path + markSuffix); err == nil {
+		return fmt.Errorf("%w: the database is gone, but %s shows that there was one; "+
+			"restore it, or remove that file to begin anew", keystore.ErrCorrupt, path+markSuffix)
+	}
+	return createFile(path, nil)
+}
+
+// createFile makes a file with its content, as a whole or not at all, unless
+// somebody was faster.
+func createFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// connect returns a pool of connections with our settings and those given.
+func connect(path string, o Options, more url.Values) (*sql.DB, error) {
+	settings := url.Values{
 		"_busy_timeout": {fmt.Sprint(o.BusyTimeout.Milliseconds())},
 		"_foreign_keys": {"1"},
 		"_synchronous":  {"FULL"},
 		"_dqs":          {"0"},
 		"_defensive":    {"1"},
 		"_error_rc":     {"1"},
-		"_pragma":       {"trusted_schema(0)", "cell_size_check(1)", "cache_size(-8192)", "wal_autocheckpoint(4000)"},
+		"_pragma": {
+			"trusted_schema(0)",
+			"cell_size_check(1)",           // looks closer at what it reads
+			"cache_size(-8192)",            // KiB
+			"wal_autocheckpoint(4000)",     // pages; 1000 costs a fifth of the throughput
+			"journal_size_limit(67108864)", // bytes that a log keeps once it was larger
+		},
 	}
-	for _, p := range params {
-		pairs, err := url.ParseQuery(p)
-		if err != nil {
-			return nil, err
-		}
-		for key := range pairs {
-			q[key] = append(q[key], pairs[key]...)
-		}
-	}
-	dsn := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	maps.Copy(settings, more)
+	dsn := url.URL{Scheme: "file", Path: path, RawQuery: settings.Encode()}
 	c, err := sqlite.NewConnector(dsn.String())
 	if err != nil {
 		return nil, err
@@ -161,10 +168,16 @@ func (db *DB) release() error {
 	if db.readers != nil {
 		errs = append(errs, db.readers.Close())
 	}
-	if db.writer != nil { // last, so that it can tidy up the write-ahead log
-		errs = append(errs, db.writer.close())
-	}
+	errs = append(errs, db.writer.close()) // last, so that it can tidy up the write-ahead log
 	return sorted(errors.Join(errs...))
+}
+
+// outage marks an error of the file system.
+func outage(err error) error {
+	if errors.Is(err, keystore.ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 }
 
 // sorted gives an error of SQLite its place among the errors of a
