@@ -77,11 +77,12 @@ type ContentKey struct {
 	KID        string
 	Scheme     string // @commonEncryptionScheme
 	ExplicitIV string // base64
-	Secret     Secret // zero in a request
+	Secret     Secret // zero in a request; the first that is not, if there are several
+	Values     int    // Data elements, of which CPIX allows one
 	HDCPLevel  string // HDCPData@HLSHDCPLevel (CPIX 2.4)
 
-	el, data *xmltree.Element
-	kid      *xmltree.Attr
+	el, data, hdcp *xmltree.Element
+	kid            *xmltree.Attr
 }
 
 // Secret is the value of a content key, document key or MAC key: PlainValue

@@ -140,11 +140,20 @@ func (r *reader) count(list *xmltree.Element) (n int) {
 func (r *reader) contentKey(e *xmltree.Element) ContentKey {
 	k := ContentKey{el: e, kid: e.Attr("kid"), Scheme: attr(e, "commonEncryptionScheme"), ExplicitIV: attr(e, "explicitIV")}
 	k.KID = value(k.kid)
-	if k.data = r.child(e, cpixSpace, "Data"); k.data != nil {
-		k.Secret = r.secret(r.child(k.data, pskcSpace, "Secret"))
-	}
-	if hdcp := r.child(e, cpixSpace, "HDCPData"); hdcp != nil {
-		k.HDCPLevel = attr(hdcp, "HLSHDCPLevel")
+	for c := e.FirstChild(); c != nil; c = c.Next() {
+		switch {
+		case r.is(c, cpixSpace, "Data"):
+			if k.Values++; k.Values == 1 {
+				k.data = c
+			}
+			for s := c.FirstChild(); s != nil && k.Secret.IsZero(); s = s.Next() {
+				if r.is(s, pskcSpace, "Secret") {
+					k.Secret = r.secret(s)
+				}
+			}
+		case r.is(c, cpixSpace, "HDCPData") && k.hdcp == nil:
+			k.hdcp, k.HDCPLevel = c, attr(c, "HLSHDCPLevel")
+		}
 	}
 	return k
 }
