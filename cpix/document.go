@@ -53,6 +53,7 @@ type Document struct {
 	edits      *xmltree.Edits
 	signatures []*xmltree.Element
 	declared   map[string]string // prefixes that the queued edits declare on the root, by namespace
+	plain      plainTags         // of the latest content key in clear
 }
 
 // Lists counts the list elements of a document. More than one of a kind is
@@ -196,9 +197,20 @@ const (
 	OtherFilter
 )
 
-var filterNames = map[string]FilterKind{
-	"KeyPeriodFilter": KeyPeriodFilter, "LabelFilter": LabelFilter, "VideoFilter": VideoFilter,
-	"AudioFilter": AudioFilter, "BitrateFilter": BitrateFilter,
+func filterKind(name string) FilterKind {
+	switch name {
+	case "KeyPeriodFilter":
+		return KeyPeriodFilter
+	case "LabelFilter":
+		return LabelFilter
+	case "VideoFilter":
+		return VideoFilter
+	case "AudioFilter":
+		return AudioFilter
+	case "BitrateFilter":
+		return BitrateFilter
+	}
+	return OtherFilter
 }
 
 // Filter is one filter of a usage rule.

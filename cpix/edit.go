@@ -111,11 +111,20 @@ type HDCP struct {
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
-	d.setData(k, hdcp, xmltree.Piece{
-		Before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
-		Body:   v[:],
-		After:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
-	})
+	if w := &d.plain; w.cpix != c || w.pskc != p { // all keys of a document are spelled alike, as a rule
+		*w = plainTags{
+			cpix: c, pskc: p,
+			before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
+			after:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
+		}
+	}
+	d.setData(k, hdcp, xmltree.Piece{Before: d.plain.before, Body: v[:], After: d.plain.after})
+}
+
+// plainTags are the tags around a content key in clear, with certain prefixes.
+type plainTags struct {
+	cpix, pskc    string
+	before, after string
 }
 
 // setData puts the Data element in place: over one that came empty with the
@@ -148,10 +157,10 @@ func hdcpData(c string, hdcp *HDCP) string {
 		"</" + c + "HDCPOutputProtectionData></" + c + "HDCPData>"
 }
 
-// Fill replaces the content of a signaling element by the base64 of value,
-// which must not change until [Document.Bytes] was called.
-func (d *Document) Fill(s *Signal, value []byte) {
-	d.edit().SetContent(s.el, xmltree.Piece{Body: value})
+// Fill replaces the content of a signaling element by the base64 of head and
+// value as one. value must not change until [Document.Bytes] was called.
+func (d *Document) Fill(s *Signal, head string, value []byte) {
+	d.edit().SetContent(s.el, xmltree.Piece{Head: head, Body: value})
 }
 
 // Remove takes a signaling element out of its DRMSystem.

@@ -81,9 +81,9 @@ func TestEdits(t *testing.T) {
 		{"placeholders", `<c:DRMSystemList><c:DRMSystem><c:PSSH/><c:PSSH><!-- a --><b/>text</c:PSSH > <c:ContentProtectionData a='b' /><c:URIExtXKey></c:URIExtXKey></c:DRMSystem></c:DRMSystemList>`,
 			func(d *cpix.Document) {
 				s := d.DRMSystems[0].Signals
-				d.Fill(&s[0], []byte("f"))
-				d.Fill(&s[1], []byte("fo"))
-				d.Fill(&s[2], []byte("foo"))
+				d.Fill(&s[0], "", []byte("f"))
+				d.Fill(&s[1], "", []byte("fo"))
+				d.Fill(&s[2], "", []byte("foo"))
 				d.SetRobustness(&s[2], "HW")
 				d.Remove(&s[3])
 				d.SetAllowedCPC(0, "a:b")
@@ -99,7 +99,7 @@ func TestEdits(t *testing.T) {
 			func(d *cpix.Document) {
 				d.RemoveV1()
 				d.SetValue(0, value, nil)
-				d.Fill(&d.DRMSystems[0].Signals[0], []byte("foo"))
+				d.Fill(&d.DRMSystems[0].Signals[0], "f", []byte("oo"))
 				d.Remove(&d.DRMSystems[0].Signals[1])
 			},
 			`<c:ContentKeyList><c:ContentKey kid="x"><c:Data>` + plain + `</c:Data></c:ContentKey></c:ContentKeyList>` +

@@ -68,7 +68,7 @@ func FuzzParse(f *testing.F) {
 				case j%3 == 2:
 					d.Remove(s)
 				default:
-					d.Fill(s, []byte("value"))
+					d.Fill(s, "va", []byte("lue"))
 				}
 				if s.Kind == cpix.ContentProtectionData && j%3 != 2 {
 					d.SetRobustness(s, "<")

@@ -140,9 +140,8 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 			return nil, err
 		}
 	}
-	tags := make([]byte, 0, r.tagsSize(signaling))
 	for i := range signaling {
-		tags = r.answerSystem(i, &signaling[i], tags)
+		r.answerSystem(i, &signaling[i])
 	}
 	return d.Bytes()
 }
@@ -206,17 +205,8 @@ const (
 	masterTag = "#EXT-X-SESSION-KEY:"
 )
 
-// tagsSize is enough for all HLS tag lines of the answer.
-func (r *Request) tagsSize(signaling []drm.Signaling) (n int) {
-	for i := range signaling {
-		n += 2*len(signaling[i].HLS) + len(mediaTag) + len(masterTag)
-	}
-	return n
-}
-
-// answerSystem fills the placeholders of one DRMSystem or takes them out. Tag
-// lines are built at the end of tags, which is returned.
-func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
+// answerSystem fills the placeholders of one DRMSystem or takes them out.
+func (r *Request) answerSystem(i int, s *drm.Signaling) {
 	e, sys := &r.doc.DRMSystems[i], &r.Systems[i]
 	for j := range e.Signals {
 		sig := &e.Signals[j]
@@ -228,16 +218,14 @@ func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
 			r.doc.Remove(sig)
 			continue
 		}
+		tag := ""
 		if sig.Kind == cpix.HLSSignalingData {
-			tag := mediaTag
+			tag = mediaTag
 			if sig.Playlist == "master" || sig.Playlist == "multiVariant" {
 				tag = masterTag
 			}
-			start := len(tags)
-			tags = append(append(tags, tag...), value...)
-			value = tags[start:]
 		}
-		r.doc.Fill(sig, value)
+		r.doc.Fill(sig, tag, value)
 		if sig.Kind == cpix.ContentProtectionData && r.Profile == V21 {
 			if robustness := r.output.Robustness[sys.ID()]; robustness != "" {
 				r.doc.SetRobustness(sig, robustness)
@@ -249,7 +237,6 @@ func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
 			r.doc.SetAllowedCPC(i, cpc)
 		}
 	}
-	return tags
 }
 
 // signalValue returns what fills an element, nil for nothing. For HLS it is

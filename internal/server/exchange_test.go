@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -156,6 +157,21 @@ func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 // one tenant whose credential is test:test.
 func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
 	t.Helper()
+	return newServer(t, s, source, serverOptions{
+		random:   zeros{},
+		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		provider: keyprovider.Options{SealFor: time.Minute},
+	})
+}
+
+type serverOptions struct {
+	random   io.Reader
+	now      func() time.Time
+	provider keyprovider.Options
+}
+
+func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
+	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
 	if err != nil {
@@ -191,8 +207,7 @@ func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
-	provider := keyprovider.New(keys, zeros{}, now, keyprovider.Options{SealFor: time.Minute})
+	provider := keyprovider.New(keys, o.random, o.now, o.provider)
 	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 

@@ -46,6 +46,8 @@ type Doc struct {
 	elements []Element
 	attrs    []Attr
 	spaces   []string // namespace names by index; 0 is "no namespace"
+
+	fewSpaces [8]string // those of nearly every document
 }
 
 // An Element is one element of a document.
@@ -53,7 +55,7 @@ type Element struct {
 	doc *Doc
 
 	start, inner, innerEnd, end int32 // '<' of the start tag; after it; '<' of the end tag; after it
-	name, colon, nameEnd        int32 // the qualified name; colon == name-1 when there is no prefix
+	colon, nameEnd              int32 // of the qualified name, which begins behind '<'; colon == start without a prefix
 	attrFrom, attrTo            int32
 	parent, first, next         int32 // indexes of elements; 0 means none (0 is the root)
 	space                       int16
@@ -64,7 +66,7 @@ type Element struct {
 // An Attr is one attribute, namespace declarations included.
 type Attr struct {
 	doc                  *Doc
-	name, colon, nameEnd int32
+	name, colon, nameEnd int32 // colon == name-1 without a prefix
 	value, valueEnd      int32 // between the quotes
 	space                int16
 	simple               bool // no references and no white space but blanks
@@ -129,10 +131,10 @@ func (d *Doc) at(i int32) *Element {
 func (e *Element) Local() string { return e.doc.src[e.colon+1 : e.nameEnd] }
 
 // Prefix returns the prefix as it was written, "" for none.
-func (e *Element) Prefix() string { return prefix(e.doc.src, e.name, e.colon) }
+func (e *Element) Prefix() string { return prefix(e.doc.src, e.start+1, e.colon) }
 
 // QName returns the name as it was written.
-func (e *Element) QName() string { return e.doc.src[e.name:e.nameEnd] }
+func (e *Element) QName() string { return e.doc.src[e.start+1 : e.nameEnd] }
 
 // Space returns the namespace name.
 func (e *Element) Space() string { return e.doc.spaces[e.space] }
