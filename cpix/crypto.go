@@ -18,7 +18,7 @@ import (
 	"spekeasy/internal/xmltree"
 )
 
-// Algorithms of content key encryption (cpix.md 9.1).
+// Algorithms of content key encryption (SX-CKE-05 to -08).
 const (
 	AlgorithmAES256CBC  = "http://www.w3.org/2001/04/xmlenc#aes256-cbc"
 	AlgorithmRSAOAEP    = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"

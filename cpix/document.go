@@ -67,7 +67,7 @@ type DeliveryData struct {
 	ID           string
 	Certificates []string // texts of ds:X509Certificate: base64 of DER, line breaks possible
 	DocumentKey  *Secret  // nil when absent
-	MACKey       *Secret  // nil when absent; any of the three shapes of cpix.md 9.3
+	MACKey       *Secret  // nil when absent; in any of its three shapes (D-15)
 	DocumentAlgo string   // DocumentKey@Algorithm
 	MACAlgo      string   // MACMethod@Algorithm
 	key          *xmltree.Element

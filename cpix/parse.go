@@ -219,7 +219,7 @@ func (r *reader) deliveryData(e *xmltree.Element) DeliveryData {
 	return d
 }
 
-// macKey reads the MAC key in any of its three shapes (cpix.md 9.3, D-15):
+// macKey reads the MAC key in any of its three shapes (D-15):
 // pskc:MACKey as in the PSKC schema, cpix:Key with a pskc:EncryptedValue as
 // AWS writes it, cpix:Key that is the encrypted data itself.
 func (r *reader) macKey(m *xmltree.Element) *Secret {
