@@ -106,7 +106,8 @@ type HDCP struct {
 }
 
 // SetValue gives content key i its value in clear: Data with a PlainValue,
-// and HDCPData before it when hdcp is not nil (S21-PAY-72).
+// and HDCPData, in its place or else before Data, when hdcp is not nil
+// (S21-PAY-72).
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
@@ -129,7 +130,11 @@ type plainTags struct {
 // setData puts the Data element in place: over one that came empty with the
 // request, or else at the end of the ContentKey.
 func (d *Document) setData(k *ContentKey, hdcp *HDCP, data xmltree.Piece) {
-	data.Before = hdcpData(own(k.el), hdcp) + data.Before
+	if text := hdcpData(own(k.el), hdcp); text != "" && k.hdcp != nil {
+		d.edit().Replace(k.hdcp, xmltree.Piece{Before: text})
+	} else {
+		data.Before = text + data.Before
+	}
 	if k.data != nil {
 		d.edit().Replace(k.data, data)
 		return
