@@ -6,6 +6,11 @@
 // Each system is a small struct whose fields are a customer's settings and
 // whose zero value is useful; all of them satisfy [System]. The set that a
 // customer may use is a plain slice, so that adding a system is adding a file.
+// [V1] and [V2] make the sets of the SPEKE versions and check the settings;
+// whoever makes systems by hand calls Validate first.
+//
+// What others have signaled is read by [ParseBox], [ParseWidevineData] and
+// [ParsePlayReadyObject].
 package drm
 
 import (
@@ -53,13 +58,15 @@ type Track struct {
 	ContentID string            // the encryptor's name for the content, any text
 	KID       contentkey.KID    // the key ID that players will ask for
 	Key       contentkey.Value  // PlayReady's CHECKSUM is computed from it
-	IV        contentkey.IV     // the stored or explicit IV; zero when there is none
+	IV        contentkey.IV     // the IV that the encryptor will use; all zero is an IV too
 	Scheme    contentkey.Scheme // the scheme that the encryptor will use
 }
 
 // Signaling is what players of one system need for one content key. A member
 // is nil or empty when it was not asked for or when the system has no such
 // value. All texts are raw: whoever writes them into CPIX encodes them.
+// The caller owns the bytes; members never overlap, and appending to one does
+// not reach another.
 type Signaling struct {
 	PSSH              []byte // one whole pssh box
 	ContentProtection []byte // XML fragment, UTF-8, namespaces declared inside
@@ -87,14 +94,63 @@ type System interface {
 	Fields() Fields
 
 	// Signal returns those of the wanted values that the system defines.
-	// The error is ErrScheme for a scheme that is not supported; it never
-	// shows key material.
+	// The error is ErrScheme for a scheme that is not supported and ErrTrack
+	// for a track that the settings cannot express; it never shows key
+	// material.
 	Signal(t *Track, want Fields) (Signaling, error)
+}
+
+// ContentChecker is a [System] that cannot signal every content ID. Whoever
+// makes keys asks it first, so that no key is made for an answer that fails.
+type ContentChecker interface {
+	// CheckContent returns ErrTrack for a content ID that Signal refuses.
+	CheckContent(contentID string) error
 }
 
 // ErrScheme reports a common encryption scheme that the system does not play.
 var ErrScheme = errors.New("scheme not supported by the DRM system")
 
+// ErrTrack reports a track that the system's settings cannot express: a
+// content ID that does not fit where it has to go.
+var ErrTrack = errors.New("track cannot be signaled")
+
+func trackError(system, why string) error {
+	return fmt.Errorf("%s: %w: %s", system, ErrTrack, why)
+}
+
 func schemeError(s System, scheme contentkey.Scheme) error {
 	return fmt.Errorf("%s: %w: %q", s.Name(), ErrScheme, scheme)
+}
+
+// SystemName returns a readable name for the registered ID of a DRM system,
+// also of those that are not made here, or "" for an ID that is not known. It
+// is for reading other people's documents and boxes.
+func SystemName(id SystemID) string {
+	switch id.String() {
+	case "edef8ba9-79d6-4ace-a3c8-27dcd51d21ed":
+		return "Widevine"
+	case "9a04f079-9840-4286-ab92-e65be0885f95":
+		return "PlayReady"
+	case "94ce86fb-07ff-4f43-adb8-93d2fa968ca2":
+		return "FairPlay"
+	case "29701fe4-3cc7-4a34-8c5b-ae90c7439a47":
+		return "FairPlay (Shaka Packager)" // not registered, never to be written
+	case "1077efec-c0b2-4d02-ace3-3c1e52e2fb4b":
+		return "W3C common PSSH"
+	case "e2719d58-a985-b3c9-781a-b030af78d30e":
+		return "Clear Key"
+	case "3ea8778f-7742-4bf9-b18b-e834b2acbd47":
+		return "HLS AES-128"
+	case "be58615b-19c4-4684-88b3-c8c57e99e957":
+		return "HLS SAMPLE-AES"
+	case "81376844-f976-481e-a84e-cc25d39b0b33":
+		return "HLS AES-128 (SPEKE v1)"
+	case "80a6be7e-1448-4c37-9e70-d5aebe04c8d2":
+		return "Irdeto"
+	case "5e629af5-38da-4063-8977-97ffbd9902d4":
+		return "Marlin"
+	case "3d5e6d35-9b9a-41e8-b843-dd3c6e72c42c":
+		return "WisePlay"
+	}
+	return ""
 }

@@ -1,0 +1,248 @@
+package cpix
+
+import (
+	"slices"
+	"strconv"
+
+	"spekeasy/contentkey"
+	"spekeasy/internal/xmltree"
+)
+
+// Edit makes room for about n edits. It is optional.
+func (d *Document) Edit(n int) {
+	if d.edits == nil {
+		d.edits = d.tree.Edit(n)
+	}
+}
+
+func (d *Document) edit() *xmltree.Edits {
+	if d.edits == nil {
+		d.edits = d.tree.Edit(0)
+	}
+	return d.edits
+}
+
+// Bytes returns the document with all queued edits made. Without edits that
+// is the document as it was parsed, to the byte. The error says that two
+// edits met at one place, which is a defect of the caller.
+func (d *Document) Bytes() ([]byte, error) { return d.edit().Apply() }
+
+// prefix returns the prefix, with its colon, under which new children of e
+// in the given namespace are written: one that is in scope there, or the
+// usual one declared on the root, or that one with a number if it is taken
+// (S2-PAY-21).
+func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
+	if p, ok := e.PrefixFor(space); ok {
+		return p + ":"
+	}
+	if p, ok := d.declared[space]; ok {
+		return p
+	}
+	name := usual
+	for n := 1; d.tree.Declares(name); n++ {
+		name = usual + strconv.Itoa(n)
+	}
+	d.edit().AddAttr(d.tree.Root(), "xmlns:"+name, space)
+	if d.declared == nil {
+		d.declared = make(map[string]string)
+	}
+	d.declared[space] = name + ":"
+	return name + ":"
+}
+
+// own returns the prefix that e itself was written with, with its colon; new
+// children of e's own namespace are spelled like it.
+func own(e *xmltree.Element) string {
+	if p := e.Prefix(); p != "" {
+		return p + ":"
+	}
+	return ""
+}
+
+// SetKID changes the key ID of content key i and, with it, of every DRM
+// system and usage rule that names the old one in any letter case
+// (SX-KID-02). Everything else that a key ID is part of, such as signaling,
+// is the caller's to fill accordingly.
+func (d *Document) SetKID(i int, kid contentkey.KID) {
+	old := d.ContentKeys[i].KID
+	names := func(text string) bool { return len(text) == len(old) && equalFold(text, old) }
+	to := kid.String()
+	d.edit().SetAttr(d.ContentKeys[i].kid, to)
+	for j := range d.DRMSystems {
+		if s := &d.DRMSystems[j]; names(s.KID) {
+			d.edit().SetAttr(s.kid, to)
+		}
+	}
+	for j := range d.UsageRules {
+		if u := &d.UsageRules[j]; names(u.KID) {
+			d.edit().SetAttr(u.kid, to)
+		}
+	}
+}
+
+// equalFold compares ASCII texts of one length without regard to case.
+func equalFold(a, b string) bool {
+	for i := range len(a) {
+		x, y := a[i], b[i]
+		if x >= 'A' && x <= 'Z' {
+			x += 'a' - 'A'
+		}
+		if y >= 'A' && y <= 'Z' {
+			y += 'a' - 'A'
+		}
+		if x != y {
+			return false
+		}
+	}
+	return true
+}
+
+// SetExplicitIV adds the explicitIV attribute to content key i, which has
+// none, as the base64 of the bytes.
+func (d *Document) SetExplicitIV(i int, iv contentkey.IV) {
+	d.edit().AddAttr(d.ContentKeys[i].el, "explicitIV", iv.String())
+}
+
+// HDCP is what CPIX 2.4 says of output protection for one content key.
+type HDCP struct {
+	Level            string // HDCP-LEVEL of EXT-X-STREAM-INF: "NONE", "TYPE-0", "TYPE-1"; "" for none
+	OutputProtection []byte // XML fragment of the DASH OutputProtection element; nil for none
+}
+
+// SetValue gives content key i its value in clear: Data with a PlainValue,
+// and HDCPData before it when hdcp is not nil (S21-PAY-72).
+func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
+	k := &d.ContentKeys[i]
+	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
+	d.setData(k, hdcp, xmltree.Piece{
+		Before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
+		Body:   v[:],
+		After:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
+	})
+}
+
+// setData puts the Data element in place: over one that came empty with the
+// request, or else at the end of the ContentKey.
+func (d *Document) setData(k *ContentKey, hdcp *HDCP, data xmltree.Piece) {
+	data.Before = hdcpData(own(k.el), hdcp) + data.Before
+	if k.data != nil {
+		d.edit().Replace(k.data, data)
+		return
+	}
+	d.edit().Append(k.el, data)
+}
+
+func hdcpData(c string, hdcp *HDCP) string {
+	if hdcp == nil || hdcp.Level == "" && hdcp.OutputProtection == nil {
+		return ""
+	}
+	out := "<" + c + "HDCPData"
+	if hdcp.Level != "" {
+		out += ` HLSHDCPLevel="` + xmltree.Escape(hdcp.Level) + `"`
+	}
+	if hdcp.OutputProtection == nil {
+		return out + "/>"
+	}
+	return out + "><" + c + "HDCPOutputProtectionData>" + encodeBase64(hdcp.OutputProtection) +
+		"</" + c + "HDCPOutputProtectionData></" + c + "HDCPData>"
+}
+
+// Fill replaces the content of a signaling element by the base64 of value,
+// which must not change until [Document.Bytes] was called.
+func (d *Document) Fill(s *Signal, value []byte) {
+	d.edit().SetContent(s.el, xmltree.Piece{Body: value})
+}
+
+// Remove takes a signaling element out of its DRMSystem.
+func (d *Document) Remove(s *Signal) { d.edit().Remove(s.el) }
+
+// SetRobustness sets the robustness attribute of a ContentProtectionData
+// element (CPIX 2.4, S21-PAY-73).
+func (d *Document) SetRobustness(s *Signal, robustness string) {
+	d.setAttr(s.el, "robustness", robustness)
+}
+
+// SetAllowedCPC sets the HLSAllowedCPC attribute of DRM system i (CPIX 2.4,
+// S21-PAY-74).
+func (d *Document) SetAllowedCPC(i int, cpc string) {
+	d.setAttr(d.DRMSystems[i].el, "HLSAllowedCPC", cpc)
+}
+
+func (d *Document) setAttr(e *xmltree.Element, name, value string) {
+	if a := e.Attr(name); a != nil {
+		d.edit().SetAttr(a, value)
+		return
+	}
+	d.edit().AddAttr(e, name, value)
+}
+
+// DeclarePSKC declares the PSKC namespace on the root unless some prefix is
+// bound to it there (S2-PAY-04).
+func (d *Document) DeclarePSKC() { d.prefix(d.tree.Root(), NamespacePSKC, "pskc") }
+
+// RemoveID takes CPIX@id away, which SPEKE v2 answers must not have
+// (S2-PAY-03).
+func (d *Document) RemoveID() {
+	root := d.tree.Root()
+	if a := root.Attr("id"); a != nil {
+		d.edit().RemoveAttr(root, a)
+	}
+}
+
+// RemoveSignatures takes the signatures under the root away, since none
+// survives an edit (CPIX-SIG-07).
+func (d *Document) RemoveSignatures() {
+	for _, s := range d.signatures {
+		d.edit().Remove(s)
+	}
+}
+
+// RemoveV1 takes away what SPEKE v2 left behind: elements, attributes and
+// declarations of the v1 namespace, and URIExtXKey (S2-PAY-06). Signals of
+// those elements must not be edited otherwise.
+func (d *Document) RemoveV1() {
+	if !d.hasV1() {
+		return
+	}
+	d.removeV1(d.tree.Root())
+}
+
+// hasV1 reports whether anything of SPEKE v1 may be in the document, so that
+// the usual v2 request is not walked once more.
+func (d *Document) hasV1() bool {
+	for _, space := range d.tree.Spaces() {
+		if space == NamespaceSPEKE {
+			return true
+		}
+	}
+	for i := range d.DRMSystems {
+		for j := range d.DRMSystems[i].Signals {
+			if d.DRMSystems[i].Signals[j].Kind == URIExtXKey {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (d *Document) removeV1(e *xmltree.Element) {
+	spaces := d.tree.Spaces()
+	space := spaces[e.SpaceIndex()]
+	if space == NamespaceSPEKE || space == Namespace && e.Local() == "URIExtXKey" {
+		d.edit().Remove(e)
+		return
+	}
+	attrs := e.Attrs()
+	for i := range attrs {
+		a := &attrs[i]
+		_, declares := a.Declares()
+		if declares && a.Value() == NamespaceSPEKE || !declares && spaces[a.SpaceIndex()] == NamespaceSPEKE {
+			d.edit().RemoveAttr(e, a)
+		}
+	}
+	for c := e.FirstChild(); c != nil; c = c.Next() {
+		if !slices.Contains(d.signatures, c) { // those go as a whole
+			d.removeV1(c)
+		}
+	}
+}

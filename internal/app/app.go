@@ -1,0 +1,210 @@
+// Package app builds a server from its configuration and from the backends
+// that main gives it, runs it, and takes it down again in order.
+package app
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"spekeasy/internal/auth"
+	"spekeasy/internal/config"
+	"spekeasy/internal/keyprovider"
+	"spekeasy/internal/keystore"
+	"spekeasy/internal/server"
+	"spekeasy/internal/tenant"
+)
+
+// Backends are the technologies that a binary was built with, by the scheme
+// of the URL that chooses them. A smaller binary is a smaller map.
+type Backends struct {
+	Stores      map[string]OpenStore
+	KeyManagers map[string]OpenKeyManager
+}
+
+// OpenStore opens a database.
+type OpenStore func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error)
+
+// OpenKeyManager opens a key manager. create allows it to make its first KEK;
+// it is given only when no key was ever kept.
+type OpenKeyManager func(ctx context.Context, u *url.URL, create bool) (keystore.KeyManager, error)
+
+// App is a built server.
+type App struct {
+	Config   *config.Config
+	Store    *url.URL // where keys are kept
+	KEK      *url.URL // what wraps their data keys
+	Keystore *keystore.Keystore
+	Handler  http.Handler
+
+	log   *slog.Logger
+	close []func(context.Context) error // in the order of opening
+}
+
+// New builds everything that the configuration asks for. The data directory
+// is locked until [App.Close].
+func New(ctx context.Context, c *config.Config, b Backends, userAgent string, log *slog.Logger) (app *App, err error) {
+	a := &App{Config: c, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Close(context.WithoutCancel(ctx)))
+		}
+	}()
+	if err := a.lockData(); err != nil {
+		return nil, err
+	}
+	if err := a.openKeystore(ctx, b); err != nil {
+		return nil, err
+	}
+	tenants, authenticator, err := customers(c)
+	if err != nil {
+		return nil, err
+	}
+	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
+	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	return a, nil
+}
+
+func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
+
+func (a *App) lockData() error {
+	if err := os.MkdirAll(a.Config.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	unlock, err := lockDirectory(a.Config.Data)
+	if err != nil {
+		return err
+	}
+	a.onClose(func(context.Context) error { return unlock() })
+	return nil
+}
+
+// openKeystore opens database, then key manager, then keystore: whether a KEK
+// may be made depends on whether the database was ever used.
+func (a *App) openKeystore(ctx context.Context, b Backends) error {
+	data, err := filepath.Abs(a.Config.Data)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if a.Store, err = backendURL(a.Config.Store, "sqlite", filepath.Join(data, "spekeasy.db")); err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	if a.KEK, err = backendURL(a.Config.KeyManager, "file", filepath.Join(data, "kek")); err != nil {
+		return fmt.Errorf("key_manager: %w", err)
+	}
+	openStore, ok := b.Stores[a.Store.Scheme]
+	if !ok {
+		return fmt.Errorf("store: %q is not a kind of database that this binary knows", a.Store.Scheme)
+	}
+	openKeyManager, ok := b.KeyManagers[a.KEK.Scheme]
+	if !ok {
+		return fmt.Errorf("key_manager: %q is not a kind of key manager that this binary knows", a.KEK.Scheme)
+	}
+	store, err := openStore(ctx, a.Store, a.log)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	a.onClose(func(context.Context) error { return store.Close() })
+	_, founded, err := keystore.Founded(ctx, store)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	kek, err := openKeyManager(ctx, a.KEK, !founded)
+	if err != nil {
+		return fmt.Errorf("key manager: %w", err)
+	}
+	o := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
+	if a.Config.Cache.Off {
+		o.CacheBytes = -1
+	}
+	if a.Keystore, err = keystore.Open(ctx, store, kek, o); err != nil {
+		return err
+	}
+	a.onClose(a.Keystore.Close)
+	return nil
+}
+
+// backendURL reads the URL that chooses a backend; empty means a file under
+// the data directory.
+func backendURL(text, scheme, path string) (*url.URL, error) {
+	if text == "" {
+		return &url.URL{Scheme: scheme, Path: path}, nil
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, errors.New("not a URL") // the parser quotes the text, which may hold a password
+	}
+	return u, nil
+}
+
+// customers builds the tenants of the configuration and their ways in.
+func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
+	tenants := make(tenant.Static, len(c.Tenants))
+	var basic []auth.BasicCredential
+	for i := range c.Tenants {
+		s := &c.Tenants[i]
+		t, err := s.Build()
+		if err != nil {
+			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
+		}
+		tenants[s.ID] = t
+		for _, cred := range s.Credentials {
+			basic = append(basic, auth.BasicCredential{Name: cred.Name, Tenant: s.ID, User: cred.Basic.User, Password: cred.Basic.Password})
+		}
+	}
+	method, err := auth.NewBasic(basic)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tenants, auth.New(method), nil
+}
+
+// Close takes everything down in the reverse order of opening.
+func (a *App) Close(ctx context.Context) error {
+	var errs []error
+	for i := len(a.close) - 1; i >= 0; i-- {
+		errs = append(errs, a.close[i](ctx))
+	}
+	a.close = nil
+	return errors.Join(errs...)
+}
+
+// drainTime is how long requests under way may take after the end was asked
+// for.
+const drainTime = 25 * time.Second
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           a.Handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	a.log.Info("draining")
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if err := srv.Shutdown(drain); err != nil {
+		return errors.Join(fmt.Errorf("drain: %w", err), srv.Close())
+	}
+	return nil
+}

@@ -1,0 +1,125 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Load reads a file, puts in what ${NAME} and ${file:PATH} stand for, and
+// checks the result as a whole. Unknown members are refused. Errors name file
+// and line and never quote a value.
+func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	c, err := Parse(text, getenv)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return c, nil
+}
+
+// Parse is [Load] for text at hand.
+func Parse(text []byte, getenv func(string) (string, bool)) (*Config, error) {
+	file, err := parser.ParseBytes(text, 0)
+	if err != nil {
+		return nil, lineError(err)
+	}
+	c := Default()
+	if len(file.Docs) > 1 {
+		return nil, errors.New("more than one YAML document")
+	}
+	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
+		x := expander{getenv: getenv}
+		ast.Walk(&x, file.Docs[0].Body)
+		if x.err != nil {
+			return nil, x.err
+		}
+		if err := yaml.NodeToValue(file.Docs[0].Body, c, yaml.Strict()); err != nil {
+			return nil, lineError(err)
+		}
+	}
+	return c, c.Check()
+}
+
+// lineError rewords an error of the YAML library so that it has the line and
+// no part of the file, which may hold secrets.
+func lineError(err error) error {
+	var at yaml.Error
+	if !errors.As(err, &at) || at.GetToken() == nil {
+		return errors.New(yaml.FormatError(err, false, false))
+	}
+	return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
+}
+
+// expander replaces references in string values.
+type expander struct {
+	getenv func(string) (string, bool)
+	err    error
+}
+
+// Visit implements [ast.Visitor].
+func (x *expander) Visit(n ast.Node) ast.Visitor {
+	s, ok := n.(*ast.StringNode)
+	if !ok || x.err != nil || !strings.Contains(s.Value, "$") {
+		return x
+	}
+	value, err := x.expand(s.Value)
+	if err != nil {
+		x.err = fmt.Errorf("line %d: %w", s.GetToken().Position.Line, err)
+		return nil
+	}
+	s.Value = value
+	return x
+}
+
+// expand replaces ${NAME} by the environment variable, ${file:PATH} by the
+// file's content without the last line end, and $${ by ${.
+func (x *expander) expand(s string) (string, error) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(s, "${")
+		if !found {
+			out.WriteString(s)
+			return out.String(), nil
+		}
+		if strings.HasSuffix(before, "$") {
+			out.WriteString(before[:len(before)-1] + "${")
+			s = rest
+			continue
+		}
+		out.WriteString(before)
+		name, after, found := strings.Cut(rest, "}")
+		if !found {
+			return "", errors.New("${ without }")
+		}
+		value, err := x.lookup(name)
+		if err != nil {
+			return "", err
+		}
+		out.WriteString(value)
+		s = after
+	}
+}
+
+func (x *expander) lookup(name string) (string, error) {
+	if path, ok := strings.CutPrefix(name, "file:"); ok {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return "", err
+		}
+		return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
+	}
+	value, ok := x.getenv(name)
+	if !ok {
+		return "", fmt.Errorf("environment variable %s is not set", name)
+	}
+	return value, nil
+}

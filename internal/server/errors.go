@@ -1,0 +1,75 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+
+	"spekeasy/internal/auth"
+	"spekeasy/internal/keystore"
+	"spekeasy/internal/tenant"
+	"spekeasy/speke"
+)
+
+var (
+	errMethod   = errors.New("method not allowed")
+	errNotFound = errors.New("not found")
+	errTooLarge = errors.New("request body too large")
+	errBody     = errors.New("request body could not be read")
+)
+
+// answerTo turns an error into status and text. What the specification
+// words is told in its words; the rest tells the encryptor no more than it
+// needs, and the log everything (SX-ERR-41).
+func answerTo(err error) (status int, text string) {
+	if e, ok := errors.AsType[*speke.Error](err); ok {
+		return e.Status, e.Text
+	}
+	switch {
+	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, tenant.ErrNotFound):
+		return http.StatusUnauthorized, "unauthorized" // an unknown tenant looks like a wrong password
+	case errors.Is(err, auth.ErrForbidden):
+		return http.StatusForbidden, "forbidden"
+	case errors.Is(err, errMethod):
+		return http.StatusMethodNotAllowed, errMethod.Error()
+	case errors.Is(err, errNotFound):
+		return http.StatusNotFound, errNotFound.Error()
+	case errors.Is(err, errTooLarge):
+		return http.StatusRequestEntityTooLarge, errTooLarge.Error()
+	case errors.Is(err, errBody):
+		return http.StatusBadRequest, errBody.Error()
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return http.StatusServiceUnavailable, keystore.ErrUnavailable.Error()
+	default:
+		return http.StatusInternalServerError, "internal error"
+	}
+}
+
+// fail answers an error and logs it.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
+	status, text := answerTo(err)
+	h := w.Header()
+	speke.AnswerHeader(h, r.Header, s.userAgent) // S2-HTTP-13
+	h["Content-Type"] = contentTypeText
+	h["X-Content-Type-Options"] = noSniff
+	h["Cache-Control"] = noStore
+	switch status {
+	case http.StatusUnauthorized:
+		s.auth.Challenge(h)
+	case http.StatusServiceUnavailable:
+		h.Set("Retry-After", "1")
+	case http.StatusRequestEntityTooLarge, http.StatusBadRequest:
+		h.Set("Connection", "close") // the rest of the body is not read
+	}
+	w.WriteHeader(status)
+	io.WriteString(w, text) //nolint:errcheck // the client is gone, nothing to do
+
+	level := slog.LevelWarn
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+	}
+	s.log.LogAttrs(r.Context(), level, "request refused", slog.String("request_id", id), slog.Int("status", status),
+		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", r.RemoteAddr), slog.String("error", err.Error()))
+}

@@ -1,0 +1,254 @@
+package server_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"golang.org/x/tools/txtar"
+
+	"spekeasy/contentkey"
+	"spekeasy/internal/auth"
+	"spekeasy/internal/keyprovider"
+	"spekeasy/internal/keystore"
+	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/server"
+	"spekeasy/internal/store/sqlite"
+	"spekeasy/internal/tenant"
+)
+
+var update = flag.Bool("update", false, "write the answers into testdata/exchange")
+
+const exchanges = "../../testdata/exchange/*.txtar"
+
+// TestExchanges plays each exchange of testdata/exchange through the whole
+// handler, from headers to bytes, over a real database. Each file is a
+// sentence with the rules that it shows, the request, and the answer as it
+// must be to the byte.
+func TestExchanges(t *testing.T) {
+	files, err := filepath.Glob(exchanges)
+	if err != nil || len(files) < 100 {
+		t.Fatalf("%d exchanges in %s, %v", len(files), exchanges, err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			ar, err := txtar.ParseFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s := newTestServer(t, settings(t, ar), keyTable(t, ar))
+			got := answerFiles(play(t, s, ar))
+			again := answerFiles(play(t, s, ar))
+			if !slices.EqualFunc(got, again, equalFile) {
+				t.Errorf("the same request again has another answer (SX-SEQ-16)")
+			}
+			rest := slices.DeleteFunc(slices.Clone(ar.Files), func(f txtar.File) bool { return strings.HasPrefix(f.Name, "response.") })
+			if *update {
+				ar.Files = append(rest, got...)
+				if err := os.WriteFile(file, txtar.Format(ar), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			want := ar.Files[len(rest):]
+			if !slices.EqualFunc(got, want, equalFile) {
+				t.Errorf("answer differs\ngot:\n%s\nwant:\n%s", txtar.Format(&txtar.Archive{Files: got}), txtar.Format(&txtar.Archive{Files: want}))
+			}
+		})
+	}
+}
+
+func equalFile(a, b txtar.File) bool { return a.Name == b.Name && bytes.Equal(a.Data, b.Data) }
+
+func file(ar *txtar.Archive, name string) ([]byte, bool) {
+	for _, f := range ar.Files {
+		if f.Name == name {
+			return f.Data, true
+		}
+	}
+	return nil, false
+}
+
+// settings reads tenant.yaml over the settings that all exchanges share.
+func settings(t *testing.T, ar *txtar.Archive) tenant.Settings {
+	t.Helper()
+	s := exampleTenant()
+	if text, ok := file(ar, "tenant.yaml"); ok {
+		if err := yaml.UnmarshalWithOptions(text, &s, yaml.Strict()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func exampleTenant() tenant.Settings {
+	s := tenant.Settings{ID: "example"}
+	s.DRM.PlayReady.LAURL = "https://lic.example.com/playready"
+	s.DRM.HLS.URL = "https://keys.example.com"
+	s.DRM.ClearKey.LicenseURL = "https://lic.example.com/clearkey"
+	return s
+}
+
+// fixedKeys is a key source for tests: keys from a table, all others from a
+// digest of their key ID.
+type fixedKeys map[contentkey.KID]keystore.Key
+
+func (fixedKeys) Name() string { return "fixed" }
+
+func (f fixedKeys) Make(_ string, kid contentkey.KID) (contentkey.Value, contentkey.IV, error) {
+	sum := sha256.Sum256(kid[:])
+	v, iv := contentkey.Value(sum[:16]), contentkey.IV(sum[16:])
+	if k, ok := f[kid]; ok {
+		v = k.Value
+		if !k.IV.IsZero() {
+			iv = k.IV
+		}
+	}
+	return v, iv, nil
+}
+
+// keyTable reads keys.txt: per line a key ID, a key and perhaps an IV.
+func keyTable(t *testing.T, ar *txtar.Archive) fixedKeys {
+	t.Helper()
+	table := fixedKeys{}
+	text, _ := file(ar, "keys.txt")
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		kid, err := contentkey.ParseKID(f[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		value, err := contentkey.ParseIV(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := keystore.Key{Value: contentkey.Value(value)}
+		if len(f) > 2 {
+			if k.IV, err = contentkey.ParseIV(f[2]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		table[kid] = k
+	}
+	return table
+}
+
+// zeros is a source of bytes that are all the same, where an exchange has to
+// repeat to the byte.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+// newTestServer returns the whole handler over a fresh SQLite database, with
+// one tenant whose credential is test:test.
+func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
+	t.Helper()
+	dir := t.TempDir()
+	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	kek, err := filekey.Open(filepath.Join(dir, "kek"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := keystore.Open(t.Context(), store, kek, keystore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := keys.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
+		}
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	built, err := s.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if source != nil {
+		built.Source = source
+	}
+	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: s.ID, User: "test", Password: "test"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+	provider := keyprovider.New(keys, zeros{}, now, keyprovider.Options{SealFor: time.Minute})
+	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+}
+
+// play sends the request of an exchange.
+func play(t *testing.T, s http.Handler, ar *txtar.Archive) *http.Response {
+	t.Helper()
+	head, ok := file(ar, "request.http")
+	if !ok {
+		t.Fatal("no request.http")
+	}
+	body, _ := file(ar, "request.xml")
+	lines := strings.Split(strings.TrimSpace(string(head)), "\n")
+	method, path, ok := strings.Cut(lines[0], " ")
+	if !ok {
+		t.Fatalf("request line %q", lines[0])
+	}
+	r := httptest.NewRequestWithContext(t.Context(), method, path, bytes.NewReader(body))
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Add(name, value)
+	}
+	r.Header.Set("X-Request-Id", "test")
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w.Result()
+}
+
+// answerFiles writes an answer as files of an exchange.
+func answerFiles(r *http.Response) []txtar.File {
+	var head, body bytes.Buffer
+	fmt.Fprintf(&head, "%d\n", r.StatusCode)
+	for _, name := range slices.Sorted(mapKeys(r.Header)) {
+		if name == "Content-Length" || name == "X-Request-Id" {
+			continue // the one follows from the body, the other was given
+		}
+		for _, v := range r.Header[name] {
+			fmt.Fprintf(&head, "%s: %s\n", name, v)
+		}
+	}
+	_, _ = bufio.NewReader(r.Body).WriteTo(&body)
+	name := "response.txt"
+	if r.Header.Get("Content-Type") == "application/xml" {
+		name = "response.xml"
+	}
+	if b := body.Bytes(); len(b) > 0 && b[len(b)-1] != '\n' {
+		body.WriteByte('\n') // a txtar file ends with one
+	}
+	return []txtar.File{{Name: "response.http", Data: head.Bytes()}, {Name: name, Data: body.Bytes()}}
+}
+
+func mapKeys(h http.Header) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for k := range h {
+			if !yield(k) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,42 @@
+package server
+
+import (
+	"net/http"
+	"time"
+)
+
+// Route is one entry of the server's surface; the table in routes is the
+// whole of it.
+type Route struct {
+	Method  string
+	Path    string
+	MaxBody int64         // bytes; a longer body is refused with 413
+	Timeout time.Duration // for the whole handling; 0 means none
+	handle  func(s *Server, w http.ResponseWriter, r *http.Request, body []byte) error
+}
+
+// maxRequest bounds a key request. Twenty keys for four systems stay below
+// 300 kB (SX-HTTP-08).
+const maxRequest = 1 << 20
+
+// requestTimeout bounds the handling of a key request: the encryptor gives up
+// by then, and nothing may hang for ever on a database.
+const requestTimeout = 20 * time.Second
+
+// Routes returns the server's surface. The path of a key request never
+// decides its version (SX-HTTP-02): each path answers each version.
+func Routes() []Route {
+	var routes []Route
+	for _, base := range []string{"/speke/v1.0", "/speke/v2.0", "/speke/v2.1", "/speke"} {
+		routes = append(routes, Route{
+			Method: http.MethodPost, Path: base + "/copyProtection",
+			MaxBody: maxRequest, Timeout: requestTimeout, handle: (*Server).answerKeys,
+		})
+	}
+	// The heartbeat is v1's and deprecated in v2 (S1-HB-01, S2-HB-03); the
+	// path without a version serves v1 encryptors too.
+	for _, base := range []string{"/speke/v1.0", "/speke"} {
+		routes = append(routes, Route{Method: http.MethodGet, Path: base + "/heartbeat", handle: (*Server).heartbeat})
+	}
+	return routes
+}

@@ -1,0 +1,176 @@
+// Package server is the HTTP front of the key server: the listener's limits,
+// authentication, and the one path that a key request takes through speke, a
+// key provider and back.
+package server
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"spekeasy/internal/auth"
+	"spekeasy/internal/tenant"
+	"spekeasy/speke"
+)
+
+// Provider answers a key request that passed all checks. Refusals that the
+// encryptor should hear are a [*speke.Error].
+type Provider interface {
+	Provide(ctx context.Context, t *tenant.Tenant, req *speke.Request) (*speke.Answer, error)
+}
+
+// Tenants finds a tenant by its ID; the error is [tenant.ErrNotFound].
+type Tenants interface {
+	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
+}
+
+// Server answers key requests. It is an [http.Handler].
+type Server struct {
+	auth      *auth.Authenticator
+	tenants   Tenants
+	provider  Provider
+	userAgent string
+	log       *slog.Logger
+	mux       *http.ServeMux
+	bodies    sync.Pool // of *bytes.Buffer
+}
+
+// New returns a server. userAgent names the key provider in answers
+// (S2-HTTP-11).
+func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, log *slog.Logger) *Server {
+	s := &Server{auth: a, tenants: tenants, provider: p, userAgent: userAgent, log: log, mux: http.NewServeMux()}
+	s.bodies.New = func() any { return new(bytes.Buffer) }
+	allowed := make(map[string]string) // methods by path
+	for _, route := range Routes() {
+		s.mux.HandleFunc(route.Method+" "+route.Path, s.handler(route))
+		allowed[route.Path] = route.Method
+	}
+	for path, method := range allowed {
+		s.mux.HandleFunc(path, s.handler(Route{handle: func(s *Server, w http.ResponseWriter, _ *http.Request, _ []byte) error {
+			w.Header().Set("Allow", method)
+			return errMethod
+		}}))
+	}
+	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
+	return s
+}
+
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+
+// handler puts the parts around a route that are the same for all: request
+// ID, bounded body, time limit, and the one place where errors become
+// answers.
+func (s *Server) handler(route Route) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		id := requestID(r)
+		w.Header()[headerRequestID] = []string{id}
+		if route.Timeout > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), route.Timeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
+		buf := s.bodies.Get().(*bytes.Buffer)
+		defer s.bodies.Put(buf)
+		buf.Reset()
+		err := readBody(buf, w, r, route.MaxBody)
+		if err == nil {
+			err = route.handle(s, w, r, buf.Bytes())
+		}
+		if err != nil {
+			s.fail(w, r, id, err)
+		}
+	}
+}
+
+// readBody reads the whole body, since some credentials cover it with a
+// signature. A body that is too long is [errTooLarge] and one that breaks off
+// is [errBody].
+func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit int64) error {
+	if limit == 0 {
+		return nil
+	}
+	if r.ContentLength > limit {
+		return errTooLarge
+	}
+	if r.ContentLength > 0 {
+		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return errTooLarge
+	}
+	if err != nil {
+		return errors.Join(errBody, err)
+	}
+	return nil
+}
+
+// answerKeys handles every key request: who asks, what is asked, the keys,
+// the answer. Nothing is created before the request has been validated as a
+// whole.
+func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte) error {
+	who, err := s.auth.Authenticate(r, body)
+	if err != nil {
+		return err
+	}
+	t, err := s.tenants.Tenant(r.Context(), who.Tenant)
+	if err != nil {
+		return err
+	}
+	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
+	if err != nil {
+		return err
+	}
+	answer, err := s.provider.Provide(r.Context(), t, req)
+	if err != nil {
+		return err
+	}
+	if s.log.Enabled(r.Context(), slog.LevelDebug) || answer.Created > 0 {
+		s.log.LogAttrs(r.Context(), logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
+			slog.String("tenant", t.ID), slog.String("credential", who.Credential), slog.String("profile", req.Profile.String()),
+			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+	}
+	h := w.Header()
+	speke.AnswerHeader(h, r.Header, s.userAgent)
+	h["Content-Type"] = contentTypeXML
+	h["Content-Length"] = []string{strconv.Itoa(len(answer.Body))}
+	h["Cache-Control"] = noStore
+	_, err = w.Write(answer.Body)
+	if err != nil {
+		// The keys are stored; the encryptor will ask again.
+		s.log.LogAttrs(r.Context(), slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
+			slog.String("tenant", t.ID), slog.String("error", err.Error()))
+	}
+	return nil
+}
+
+func logLevel(a *speke.Answer) slog.Level {
+	if a.Created > 0 {
+		return slog.LevelInfo
+	}
+	return slog.LevelDebug
+}
+
+// heartbeat answers v1's check of the connection with one fixed line
+// (S1-HB-02, -04).
+func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request, _ []byte) error {
+	speke.AnswerHeader(w.Header(), r.Header, s.userAgent)
+	w.Header()["Content-Type"] = contentTypeText
+	w.Header()["Cache-Control"] = noStore
+	io.WriteString(w, "key provider is available\n") //nolint:errcheck // the client is gone, nothing to do
+	return nil
+}
+
+// Header values that are the same for every answer. They are shared slices:
+// net/http does not change them.
+var (
+	contentTypeXML  = []string{speke.ContentType}
+	contentTypeText = []string{"text/plain; charset=utf-8"}
+	noStore         = []string{"no-store"}
+	noSniff         = []string{"nosniff"}
+)

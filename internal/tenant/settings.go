@@ -1,0 +1,243 @@
+package tenant
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"spekeasy/contentkey"
+	"spekeasy/cpix"
+	"spekeasy/drm"
+	"spekeasy/internal/keystore"
+	"spekeasy/internal/kidrule"
+	"spekeasy/speke"
+)
+
+// Settings is a tenant as an operator writes it. Every member but ID has a
+// usable zero value.
+type Settings struct {
+	ID          string       `yaml:"id" json:"id"`
+	Credentials []Credential `yaml:"credentials,omitempty" json:"-"`
+
+	KeySource   KeySource `yaml:"key_source,omitempty" json:"key_source,omitzero"`
+	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`         // as-asked, uuidv5, uuidv5-scheme, sha256-xor
+	KIDReuse    Reuse     `yaml:"kid_reuse,omitempty" json:"kid_reuse,omitzero"`       // one key ID under another content ID
+	SchemeReuse Reuse     `yaml:"scheme_reuse,omitempty" json:"scheme_reuse,omitzero"` // one key ID under another scheme
+
+	DRM          drm.Settings        `yaml:"drm,omitempty" json:"drm,omitzero"`
+	V1Scheme     contentkey.Scheme   `yaml:"v1_scheme,omitempty" json:"v1_scheme,omitzero"` // what SPEKE v1 is signaled with; empty derives it
+	MaxKeys      int                 `yaml:"max_keys,omitempty" json:"max_keys,omitzero"`   // content keys in one request; 0 means no bound
+	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
+	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
+	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+}
+
+// Credential is a way in for a tenant's encryptors.
+type Credential struct {
+	Name  string `yaml:"name"`
+	Basic *Basic `yaml:"basic,omitempty"`
+}
+
+// Basic is a user name and password.
+type Basic struct {
+	User     string `yaml:"user"`
+	Password string `yaml:"password"`
+}
+
+// KeySource says what makes content keys.
+type KeySource struct {
+	Kind string `yaml:"kind" json:"kind"`                    // random (default), hkdf, playready-seed
+	Seed string `yaml:"seed,omitempty" json:"-"`             // base64: 32 bytes or more for hkdf, 30 or more for playready-seed
+	Test bool   `yaml:"test,omitempty" json:"test,omitzero"` // allows Microsoft's public test seed (D-233)
+}
+
+// Reuse is "allow" (default) or "refuse".
+type Reuse string
+
+func (r Reuse) refuse() (bool, error) {
+	switch r {
+	case "", "allow":
+		return false, nil
+	case "refuse":
+		return true, nil
+	}
+	return false, fmt.Errorf("%q is neither allow nor refuse", string(r))
+}
+
+// Contract says which encryption contracts the tenant accepts.
+type Contract struct {
+	SeparateAudio    bool     `yaml:"separate_audio,omitempty" json:"separate_audio,omitzero"`         // no content key for audio and video together
+	RefuseTrackTypes []string `yaml:"refuse_track_types,omitempty" json:"refuse_track_types,omitzero"` // values of intendedTrackType
+	Strict           bool     `yaml:"strict,omitempty" json:"strict,omitzero"`                         // labels and filters must correspond, periods must exist
+}
+
+// CertificateSettings says to which certificates content keys are encrypted.
+type CertificateSettings struct {
+	RefuseExpired bool     `yaml:"refuse_expired,omitempty" json:"refuse_expired,omitzero"`
+	Pins          []string `yaml:"pins,omitempty" json:"pins,omitzero"` // SHA-256 fingerprints, hexadecimal, colons allowed
+}
+
+// Output is what SPEKE 2.1 answers announce beyond 2.0.
+type Output struct {
+	HDCP       map[string]string `yaml:"hdcp,omitempty" json:"hdcp,omitzero"`               // HDCP-LEVEL by intendedTrackType
+	Robustness map[string]string `yaml:"robustness,omitempty" json:"robustness,omitzero"`   // by system name or ID
+	AllowedCPC map[string]string `yaml:"allowed_cpc,omitempty" json:"allowed_cpc,omitzero"` // by system name or ID
+}
+
+// Build checks the settings and makes the tenant. The error names the member
+// that is wrong, never a secret.
+func (s *Settings) Build() (*Tenant, error) {
+	t := &Tenant{ID: s.ID}
+	if err := keystore.CheckTenant(s.ID); err != nil {
+		return nil, fmt.Errorf("id: %w", err)
+	}
+	var err error
+	if t.Source, err = s.KeySource.build(); err != nil {
+		return nil, fmt.Errorf("key_source: %w", err)
+	}
+	if t.KIDRule, err = kidrule.Parse(s.KIDRule); err != nil {
+		return nil, fmt.Errorf("kid_rule: %w", err)
+	}
+	if t.Reuse.RefuseKID, err = s.KIDReuse.refuse(); err != nil {
+		return nil, fmt.Errorf("kid_reuse: %w", err)
+	}
+	if t.Reuse.RefuseScheme, err = s.SchemeReuse.refuse(); err != nil {
+		return nil, fmt.Errorf("scheme_reuse: %w", err)
+	}
+	if s.MaxKeys < 0 {
+		return nil, errors.New("max_keys: must not be negative")
+	}
+	if s.V1Scheme != 0 && s.V1Scheme != contentkey.Cenc && s.V1Scheme != contentkey.Cbcs {
+		return nil, fmt.Errorf("v1_scheme: %q is neither cenc nor cbcs", s.V1Scheme)
+	}
+	t.Policy = speke.Policy{
+		V1Scheme: s.V1Scheme, MaxKeys: s.MaxKeys,
+		Contract: speke.ContractPolicy{
+			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
+		},
+	}
+	if t.Policy.V1, err = drm.V1(s.DRM); err != nil {
+		return nil, fmt.Errorf("drm: %w", err)
+	}
+	if t.Policy.V2, err = drm.V2(s.DRM); err != nil {
+		return nil, fmt.Errorf("drm: %w", err)
+	}
+	if t.Policy.Output, err = s.Output.build(t.Policy.V2); err != nil {
+		return nil, fmt.Errorf("output: %w", err)
+	}
+	if t.Certificates, err = s.Certificates.build(); err != nil {
+		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	return t, nil
+}
+
+func (s *KeySource) build() (keystore.Source, error) {
+	if s.Kind == "" || s.Kind == "random" {
+		if s.Seed != "" {
+			return nil, errors.New("seed: a random source has none")
+		}
+		return keystore.Random{Reader: rand.Reader}, nil
+	}
+	seed, err := base64.StdEncoding.DecodeString(s.Seed)
+	if err != nil {
+		return nil, errors.New("seed: not base64")
+	}
+	switch s.Kind {
+	case "hkdf":
+		return keystore.NewHKDF(seed)
+	case "playready-seed":
+		if drm.IsPlayReadyTestSeed(seed) && !s.Test {
+			return nil, errors.New("seed: this is Microsoft's public test seed; set test: true for a test tenant")
+		}
+		if _, err := drm.PlayReadySeedKey(seed, contentkey.KID{}); err != nil {
+			return nil, fmt.Errorf("seed: %w", err)
+		}
+		return &keystore.Derived{Label: "playready-seed", Key: func(kid contentkey.KID) (contentkey.Value, error) {
+			return drm.PlayReadySeedKey(seed, kid)
+		}}, nil
+	}
+	return nil, fmt.Errorf("kind: %q is none of random, hkdf, playready-seed", s.Kind)
+}
+
+func (s *CertificateSettings) build() (CertificatePolicy, error) {
+	p := CertificatePolicy{RefuseExpired: s.RefuseExpired}
+	for i, text := range s.Pins {
+		b, err := hex.DecodeString(strings.ReplaceAll(text, ":", ""))
+		if err != nil || len(b) != sha256.Size {
+			return p, fmt.Errorf("pins: entry %d is not a SHA-256 fingerprint", i+1)
+		}
+		p.Pins = append(p.Pins, [sha256.Size]byte(b))
+	}
+	return p, nil
+}
+
+// hdcpLevels are the values of HDCP-LEVEL (S21-PAY-72).
+var hdcpLevels = []string{"NONE", "TYPE-0", "TYPE-1"}
+
+func (s *Output) build(systems []drm.System) (speke.Output, error) {
+	var out speke.Output
+	for track, level := range s.HDCP {
+		if !contains(hdcpLevels, level) {
+			return out, fmt.Errorf("hdcp: %s: %q is none of %s", track, level, strings.Join(hdcpLevels, ", "))
+		}
+		if out.HDCP == nil {
+			out.HDCP = make(map[string]cpix.HDCP)
+		}
+		out.HDCP[track] = cpix.HDCP{Level: level}
+	}
+	var err error
+	if out.Robustness, err = bySystem(s.Robustness, systems); err != nil {
+		return out, fmt.Errorf("robustness: %w", err)
+	}
+	if out.AllowedCPC, err = bySystem(s.AllowedCPC, systems); err != nil {
+		return out, fmt.Errorf("allowed_cpc: %w", err)
+	}
+	return out, nil
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// bySystem reads a map whose keys are names of systems on offer or their IDs.
+func bySystem(in map[string]string, systems []drm.System) (map[drm.SystemID]string, error) {
+	if len(in) == 0 {
+		return nil, nil
+	}
+	out := make(map[drm.SystemID]string, len(in))
+next:
+	for name, value := range in {
+		for _, s := range systems {
+			if strings.EqualFold(s.Name(), name) || strings.EqualFold(s.ID().String(), name) {
+				out[s.ID()] = value
+				continue next
+			}
+		}
+		return nil, fmt.Errorf("%q is no DRM system on offer", name)
+	}
+	return out, nil
+}
+
+// Check judges a credential.
+func (c *Credential) Check() error {
+	switch {
+	case c.Name == "":
+		return errors.New("name: required")
+	case c.Basic == nil:
+		return errors.New("no way in is given: basic")
+	case c.Basic.User == "" || c.Basic.Password == "":
+		return errors.New("basic: user and password are required")
+	case strings.Contains(c.Basic.User, ":"):
+		return errors.New("basic: user must not have a colon")
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package xmltree
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+
+	"spekeasy/internal/b64"
+)
+
+// Edits is a list of changes to the source of one document. They are queued
+// in any order and applied at once, so that no change moves the ground under
+// another. The zero value is an empty list.
+type Edits struct {
+	doc  *Doc
+	list []edit
+}
+
+// An edit replaces source[start:end] by the piece. When tag is set the piece
+// is the content of an element that was written as an empty-element tag: the
+// end of its start tag goes before it and an end tag after it.
+type edit struct {
+	start, end int32
+	Piece
+	tag string
+}
+
+// Edit returns an empty list of changes to d with room for n.
+func (d *Doc) Edit(n int) *Edits {
+	return &Edits{doc: d, list: make([]edit, 0, n)}
+}
+
+// ErrOverlap reports two changes to the same bytes.
+var ErrOverlap = errors.New("overlapping edits of one document")
+
+// A Piece is what an edit puts in: well-formed XML, the base64 of Body, and
+// well-formed XML again. Body must not change until the edits are applied.
+type Piece struct {
+	Before string
+	Body   []byte
+	After  string
+}
+
+func (ed *Edits) add(start, end int32, p Piece) {
+	ed.list = append(ed.list, edit{start: start, end: end, Piece: p})
+}
+
+// SetContent replaces the content of e. An empty-element tag becomes a start
+// and an end tag spelled like it.
+func (ed *Edits) SetContent(e *Element, p Piece) {
+	if !e.empty {
+		ed.add(e.inner, e.innerEnd, p)
+		return
+	}
+	ed.list = append(ed.list, edit{e.inner, e.end, p, e.QName()})
+}
+
+// Append adds a piece at the end of the content of e. On an element that is
+// written as an empty-element tag it can be used once.
+func (ed *Edits) Append(e *Element, p Piece) {
+	if e.empty {
+		ed.SetContent(e, p)
+		return
+	}
+	ed.add(e.innerEnd, e.innerEnd, p)
+}
+
+// InsertAfter adds a piece right behind e.
+func (ed *Edits) InsertAfter(e *Element, p Piece) {
+	ed.add(e.end, e.end, p)
+}
+
+// Replace puts a piece in the place of e.
+func (ed *Edits) Replace(e *Element, p Piece) {
+	ed.add(e.start, e.end, p)
+}
+
+// Remove takes e out, tags and content. White space around it stays.
+func (ed *Edits) Remove(e *Element) { ed.Replace(e, Piece{}) }
+
+// AddAttr adds an attribute behind the last one of e; name is a qualified
+// name and value is text that is escaped here.
+func (ed *Edits) AddAttr(e *Element, name, value string) {
+	at := e.nameEnd
+	if e.attrTo > e.attrFrom {
+		at = ed.doc.attrs[e.attrTo-1].valueEnd + 1
+	}
+	ed.add(at, at, Piece{Before: " " + name + `="` + Escape(value) + `"`})
+}
+
+// SetAttr replaces the value of an attribute by text that is escaped here.
+func (ed *Edits) SetAttr(a *Attr, value string) {
+	ed.add(a.value, a.valueEnd, Piece{Before: Escape(value)})
+}
+
+// RemoveAttr takes an attribute out of e, with the white space before it.
+func (ed *Edits) RemoveAttr(e *Element, a *Attr) {
+	start := e.nameEnd
+	for i := e.attrFrom; i < e.attrTo && ed.doc.attrs[i].name < a.name; i++ {
+		start = ed.doc.attrs[i].valueEnd + 1
+	}
+	ed.add(start, a.valueEnd+1, Piece{})
+}
+
+// Apply returns the source with all changes made. The error is [ErrOverlap].
+func (ed *Edits) Apply() ([]byte, error) {
+	list := ed.list
+	order := func(a, b edit) int {
+		// What is inserted at the beginning of a replaced part comes first.
+		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+	}
+	if !slices.IsSortedFunc(list, order) {
+		slices.SortStableFunc(list, order)
+	}
+	src := ed.doc.src
+	size, at := len(src), int32(0)
+	for i := range list {
+		e := &list[i]
+		if e.start < at {
+			return nil, ErrOverlap
+		}
+		at = e.end
+		size += len(e.Before) + b64.EncodedLen(len(e.Body)) + len(e.After) - int(e.end-e.start)
+		if e.tag != "" {
+			size += len("></>") + len(e.tag)
+		}
+	}
+	out := make([]byte, 0, size)
+	at = 0
+	for i := range list {
+		e := &list[i]
+		out = append(out, src[at:e.start]...)
+		if e.tag != "" {
+			out = append(out, '>')
+		}
+		out = append(out, e.Before...)
+		out = b64.Append(out, e.Body)
+		out = append(out, e.After...)
+		if e.tag != "" {
+			out = append(out, "</"...)
+			out = append(out, e.tag...)
+			out = append(out, '>')
+		}
+		at = e.end
+	}
+	return append(out, src[at:]...), nil
+}
+
+// Escape returns s as it is written in character data and in attribute
+// values of either quote.
+func Escape(s string) string {
+	for i := range len(s) {
+		if escapes[s[i]] != "" {
+			return string(appendEscaped(make([]byte, 0, len(s)+16), s))
+		}
+	}
+	return s
+}
+
+var escapes = [256]string{
+	'&': "&amp;", '<': "&lt;", '>': "&gt;", '"': "&quot;", '\'': "&apos;",
+	'\t': "&#9;", '\n': "&#10;", '\r': "&#13;",
+}
+
+func appendEscaped(out []byte, s string) []byte {
+	for i := range len(s) {
+		if esc := escapes[s[i]]; esc != "" {
+			out = append(out, esc...)
+		} else {
+			out = append(out, s[i])
+		}
+	}
+	return out
+}
