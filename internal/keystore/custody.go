@@ -50,27 +50,45 @@ const custodyID = 1
 // only for a store that is not founded: beside existing rows it could open
 // none of them.
 func Founded(ctx context.Context, store Store) (kek string, founded bool, err error) {
+	row, err := custody(ctx, store)
+	if row == nil || err != nil {
+		return "", false, err
+	}
+	return row.KEK, true, nil
+}
+
+// custody returns the store's custody record, or nil when the store is new.
+func custody(ctx context.Context, store Store) (*DataKey, error) {
 	rows, err := store.DataKeys(ctx, CustodyTenant)
 	if err != nil {
-		return "", false, fmt.Errorf("custody record: %w", err)
+		return nil, fmt.Errorf("custody record: %w", err)
 	}
-	if len(rows) == 0 {
-		return "", false, nil
+	if len(rows) > 0 {
+		return &rows[len(rows)-1], nil
 	}
-	return rows[0].KEK, true, nil
+	if p, ok := store.(Pager); ok {
+		tenants, err := p.Tenants(ctx, "", 1)
+		if err != nil {
+			return nil, fmt.Errorf("custody record: %w", err)
+		}
+		if len(tenants) > 0 && tenants[0] != CustodyTenant { // which may have come just now
+			return nil, fmt.Errorf("custody record: %w: it is missing, but tenant %s has keys", ErrCorrupt, tenants[0])
+		}
+	}
+	return nil, nil
 }
 
 // verify founds the store, or checks that the key manager opens what it was
 // founded with.
 func (d *dataKeys) verify(ctx context.Context) error {
-	rows, err := d.store.DataKeys(ctx, CustodyTenant)
+	row, err := custody(ctx, d.store)
 	if err != nil {
-		return fmt.Errorf("custody record: %w", err)
+		return err
 	}
-	if len(rows) == 0 {
+	if row == nil {
 		_, err = d.create(ctx, CustodyTenant, custodyID)
 	} else {
-		_, err = d.unwrap(ctx, &rows[len(rows)-1])
+		_, err = d.unwrap(ctx, row)
 	}
 	return err
 }

@@ -32,6 +32,24 @@ func TestFounded(t *testing.T) {
 	}
 }
 
+// TestCustodyRecordLost holds that a store with keys is never founded anew.
+func TestCustodyRecordLost(t *testing.T) {
+	db, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "keys.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.CreateDataKey(t.Context(), keystore.DataKey{Tenant: "acme", ID: 1, Wrapped: []byte("w"), Created: noon}); err != nil {
+		t.Fatal(err)
+	}
+	if _, founded, err := keystore.Founded(t.Context(), db); founded || !errors.Is(err, keystore.ErrCorrupt) {
+		t.Errorf("Founded: %v, %v", founded, err)
+	}
+	if _, err := keystore.Open(t.Context(), db, ring(t, 1), keystore.Options{}); !errors.Is(err, keystore.ErrCorrupt) {
+		t.Errorf("Open: %v", err)
+	}
+}
+
 func TestWrongKEK(t *testing.T) {
 	f := start(t, keystore.Options{})
 	f.obtain(ask("movie", kid(1)))

@@ -82,14 +82,19 @@ func BenchmarkCommit(b *testing.B) {
 	}
 }
 
-// BenchmarkSizes measures reading, creating and paging with many keys stored.
+// BenchmarkSizes measures reading, creating and paging with many keys stored;
+// -short leaves out a million.
 func BenchmarkSizes(b *testing.B) {
-	for _, size := range []int{1_000, 100_000} {
+	sizes := []int{1_000, 100_000, 1_000_000}
+	if testing.Short() {
+		sizes = sizes[:2]
+	}
+	for _, size := range sizes {
 		db := openTest(b, filepath.Join(b.TempDir(), "keys.db"))
 		found(b, db)
 		start := time.Now()
 		kids := fill(b, db, size)
-		b.Logf("%d keys stored in %v", size, time.Since(start))
+		b.Logf("%d keys stored in %v", size, time.Since(start)) // shown with -v
 		b.Run(fmt.Sprintf("keys=%d/read", size), func(b *testing.B) {
 			var next atomic.Int64
 			b.ReportAllocs()

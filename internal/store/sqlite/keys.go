@@ -140,7 +140,16 @@ func (db *DB) DataKeys(ctx context.Context, tenant string) ([]keystore.DataKey, 
 func (db *DB) CreateDataKey(ctx context.Context, k keystore.DataKey) (keystore.DataKey, error) {
 	var stored keystore.DataKey
 	err := db.writer.do(ctx, func(w *writer) error {
-		_, err := w.exec("INSERT INTO data_keys (tenant, id, kek, wrapped, created) VALUES (?, ?, ?, ?, ?) "+
+		var orphans bool
+		err := w.read([]any{&orphans}, "SELECT EXISTS (SELECT 1 FROM content_keys WHERE tenant = ?1) "+
+			"AND NOT EXISTS (SELECT 1 FROM data_keys WHERE tenant = ?1)", k.Tenant)
+		if err != nil {
+			return err
+		}
+		if orphans {
+			return fmt.Errorf("%w: it has content keys, but what wrapped them is lost", keystore.ErrCorrupt)
+		}
+		_, err = w.exec("INSERT INTO data_keys (tenant, id, kek, wrapped, created) VALUES (?, ?, ?, ?, ?) "+
 			"ON CONFLICT (tenant, id) DO NOTHING", k.Tenant, k.ID, k.KEK, k.Wrapped, micros(k.Created))
 		if err != nil {
 			return err

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"spekeasy/internal/keystore"
 )
@@ -25,7 +24,7 @@ const (
 
 type progress struct {
 	database [16]byte
-	commits  int64
+	commits  uint64
 }
 
 func (p progress) text() []byte { return fmt.Appendf(nil, markFormat, p.database, p.commits) }
@@ -36,13 +35,13 @@ func openMark(path string, now progress) (*os.File, error) {
 	path += markSuffix
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := writeMark(path, now); err != nil {
-			return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+		if err := createFile(path, now.text()); err != nil {
+			return nil, outage(err)
 		}
 		f, err = os.OpenFile(path, os.O_RDWR, 0)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+		return nil, outage(err)
 	}
 	if err := compareMark(f, now); err != nil {
 		f.Close()
@@ -79,25 +78,4 @@ func parseMark(text []byte) (p progress, err error) {
 		return progress{}, fmt.Errorf("%w: the mark is not readable", keystore.ErrCorrupt)
 	}
 	return p, nil
-}
-
-// writeMark makes the file, as a whole or not at all, unless somebody was
-// faster.
-func writeMark(path string, p progress) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	if _, err := f.Write(p.text()); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return nil
 }

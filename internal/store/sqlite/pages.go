@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"spekeasy/contentkey"
@@ -62,35 +61,43 @@ func (db *DB) PageKeys(ctx context.Context, tenant, after string, limit int) ([]
 	return page, next, nil
 }
 
-// PageBindings implements [keystore.Pager]. The order is that in which the
-// bindings were first recorded.
+// PageBindings implements [keystore.Pager]. Bindings of one content or key ID
+// come in the order in which they were first recorded, all of a tenant in that
+// of their key IDs: each walk follows an index.
 func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.BindingFilter, after string, limit int) ([]keystore.Binding, string, error) {
-	query := "SELECT seq, " + bindingColumns + " FROM bindings WHERE tenant = :tenant AND seq > :after"
-	args := []any{sql.Named("tenant", tenant), sql.Named("limit", limit)}
-	if f.ContentID != "" {
-		query += " AND content_id = :content"
-		args = append(args, sql.Named("content", f.ContentID))
-	}
-	if f.KID != (contentkey.KID{}) {
-		query += " AND (kid = :kid OR requested = :kid AND requested <> kid)"
-		args = append(args, sql.Named("kid", f.KID[:]))
-	}
-	seq := int64(0)
+	where, order := "tenant = :tenant AND (kid, identity) > (:kid, :identity)", "kid, identity"
+	from := bindingPlace{kid: []byte{}} // before all others
 	if after != "" {
-		var err error
-		if seq, err = strconv.ParseInt(after, 10, 64); err != nil {
+		if err := from.parse(after); err != nil {
 			return nil, "", fmt.Errorf("position %q: %w", after, err)
 		}
 	}
-	args = append(args, sql.Named("after", seq))
-	rows, err := db.readers.QueryContext(ctx, query+" ORDER BY seq LIMIT :limit", args...)
+	args := []any{
+		sql.Named("tenant", tenant), sql.Named("limit", limit),
+		sql.Named("kid", from.kid), sql.Named("identity", from.identity), sql.Named("seq", from.seq),
+	}
+	if f.ContentID != "" || f.KID != (contentkey.KID{}) {
+		where, order = "seq > :seq", "seq"
+	}
+	if f.KID != (contentkey.KID{}) {
+		where += " AND seq IN (SELECT seq FROM bindings WHERE tenant = :tenant AND kid = :only" +
+			" UNION SELECT seq FROM bindings WHERE tenant = :tenant AND requested = :only AND requested <> kid)"
+		args = append(args, sql.Named("only", f.KID[:]))
+	}
+	if f.ContentID != "" {
+		where += " AND tenant = :tenant AND content_id = :content"
+		args = append(args, sql.Named("content", f.ContentID))
+	}
+	rows, err := db.readers.QueryContext(ctx,
+		"SELECT seq, identity, "+bindingColumns+" FROM bindings WHERE "+where+" ORDER BY "+order+" LIMIT :limit", args...)
 	if err != nil {
 		return nil, "", readError(ctx, "bindings", err)
 	}
 	defer rows.Close()
 	var page []keystore.Binding
+	var at bindingPlace
 	for rows.Next() {
-		b, err := scanBinding(tenant, &seq, rows)
+		b, err := scanBinding(tenant, &at, rows)
 		if err != nil {
 			return nil, "", readError(ctx, "bindings", err)
 		}
@@ -101,26 +108,39 @@ func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.Bindin
 	}
 	next := ""
 	if len(page) == limit {
-		next = strconv.FormatInt(seq, 10)
+		next = at.String()
 	}
 	return page, next, nil
 }
 
-func scanBinding(tenant string, seq *int64, rows *sql.Rows) (keystore.Binding, error) {
+// bindingPlace is where a binding is in every order.
+type bindingPlace struct {
+	seq           int64
+	kid, identity []byte
+}
+
+func (p *bindingPlace) String() string { return fmt.Sprintf("%d.%x.%x", p.seq, p.kid, p.identity) }
+
+func (p *bindingPlace) parse(s string) error {
+	_, err := fmt.Sscanf(s, "%d.%x.%x", &p.seq, &p.kid, &p.identity)
+	return err
+}
+
+func scanBinding(tenant string, at *bindingPlace, rows *sql.Rows) (keystore.Binding, error) {
 	b := keystore.Binding{Tenant: tenant}
-	var requested, kid []byte
+	var requested []byte
 	var scheme, systems string
 	var first, last int64
-	err := rows.Scan(seq, &b.ContentID, &requested, &kid, &b.Track, &scheme,
+	err := rows.Scan(&at.seq, &at.identity, &b.ContentID, &requested, &at.kid, &b.Track, &scheme,
 		&b.Period.ID, &b.Period.Index, &b.Period.Start, &b.Period.End, &b.Profile, &systems, &b.IV, &first, &last)
 	if err != nil {
 		return b, err
 	}
 	copy(b.Requested[:], requested)
-	copy(b.KID[:], kid)
-	if len(requested) != len(b.Requested) || len(kid) != len(b.KID) || b.Scheme.UnmarshalText([]byte(scheme)) != nil {
+	copy(b.KID[:], at.kid)
+	if len(requested) != len(b.Requested) || len(at.kid) != len(b.KID) || b.Scheme.UnmarshalText([]byte(scheme)) != nil {
 		return b, fmt.Errorf("binding %d: %w: key IDs of %d and %d bytes, scheme %q",
-			*seq, keystore.ErrCorrupt, len(requested), len(kid), scheme)
+			at.seq, keystore.ErrCorrupt, len(requested), len(at.kid), scheme)
 	}
 	b.Systems = strings.Fields(systems)
 	b.FirstSeen, b.LastSeen = fromMicros(first), fromMicros(last)

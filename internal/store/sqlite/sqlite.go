@@ -66,38 +66,10 @@ func Open(ctx context.Context, path string, o Options) (*DB, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	db, err := open(ctx, path, o)
-	if err != nil {
+	db := &DB{writer: newWriter(o.Log)}
+	if err := db.open(ctx, path, o); err != nil {
+		_ = db.release()
 		return nil, fmt.Errorf("sqlite %s: %w", path, sorted(err))
-	}
-	return db, nil
-}
-
-func open(ctx context.Context, path string, o Options) (db *DB, err error) {
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return nil, err
-	}
-	if err := create(path); err != nil {
-		return nil, err
-	}
-	db = &DB{}
-	defer func() {
-		if err != nil {
-			db.release()
-		}
-	}()
-	if db.writer, err = newWriter(ctx, path, o); err != nil {
-		return nil, err
-	}
-	if db.readers, err = connect(path, o, "mode=ro", "_query_only=1"); err != nil {
-		return nil, err
-	}
-	readers := max(4, 2*runtime.GOMAXPROCS(0))
-	db.readers.SetMaxOpenConns(readers)
-	db.readers.SetMaxIdleConns(readers)
-	if err := db.prepare(ctx); err != nil {
-		return nil, err
 	}
 	go db.writer.loop()
 	db.close = sync.OnceValue(func() error {
@@ -107,21 +79,57 @@ func open(ctx context.Context, path string, o Options) (db *DB, err error) {
 	return db, nil
 }
 
-// create makes an empty database file, readable by its owner only; SQLite
-// gives its other files the same mode.
-func create(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(path + markSuffix); err == nil {
-			return fmt.Errorf("%w: the database is gone, but %s shows that there was one; "+
-				"restore it, or remove that file to begin anew", keystore.ErrCorrupt, path+markSuffix)
-		}
-		f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	}
+func (db *DB) open(ctx context.Context, path string, o Options) error {
+	path, err := filepath.Abs(path)
 	if err != nil {
-		return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
+		return err
 	}
-	return f.Close()
+	if err := create(path); err != nil {
+		return outage(err)
+	}
+	if err := db.writer.open(ctx, path, o); err != nil {
+		return err
+	}
+	if db.readers, err = connect(path, o, "mode=ro", "_query_only=1"); err != nil {
+		return err
+	}
+	readers := max(4, 2*runtime.GOMAXPROCS(0))
+	db.readers.SetMaxOpenConns(readers)
+	db.readers.SetMaxIdleConns(readers)
+	return db.prepare(ctx)
+}
+
+// create makes an empty database file if there is none, readable by its owner
+// only; SQLite gives its other files the same mode. It never has the database
+// file itself open: closing it would drop the locks that SQLite holds on it
+// elsewhere in this process.
+func create(path string) error {
+	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(path + markSuffix); err == nil {
+		return fmt.Errorf("%w: the database is gone, but %s shows that there was one; "+
+			"restore it, or remove that file to begin anew", keystore.ErrCorrupt, path+markSuffix)
+	}
+	return createFile(path, nil)
+}
+
+// createFile makes a file with its content, as a whole or not at all, unless
+// somebody was faster.
+func createFile(path string, content []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(content)
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
 }
 
 // connect returns a pool of connections with our settings.
@@ -161,10 +169,16 @@ func (db *DB) release() error {
 	if db.readers != nil {
 		errs = append(errs, db.readers.Close())
 	}
-	if db.writer != nil { // last, so that it can tidy up the write-ahead log
-		errs = append(errs, db.writer.close())
-	}
+	errs = append(errs, db.writer.close()) // last, so that it can tidy up the write-ahead log
 	return sorted(errors.Join(errs...))
+}
+
+// outage marks an error of the file system.
+func outage(err error) error {
+	if errors.Is(err, keystore.ErrCorrupt) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", keystore.ErrUnavailable, err)
 }
 
 // sorted gives an error of SQLite its place among the errors of a

@@ -8,6 +8,10 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"time"
+
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 
 	"spekeasy/internal/keystore"
 )
@@ -38,42 +42,62 @@ type job struct {
 	err chan error          // holds one
 }
 
-func newWriter(ctx context.Context, path string, o Options) (w *writer, err error) {
-	w = &writer{
-		log: o.Log, stmts: make(map[string]*sql.Stmt),
+func newWriter(log *slog.Logger) *writer {
+	return &writer{
+		log: log, stmts: make(map[string]*sql.Stmt),
 		queue: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
 	}
-	defer func() {
-		if err != nil {
-			_ = w.close()
-		}
-	}()
-	if w.db, err = connect(path, o, "_journal_mode=WAL"); err != nil {
-		return nil, err
+}
+
+// open makes the connection, brings the schema up to date and checks the
+// mark.
+func (w *writer) open(ctx context.Context, path string, o Options) (err error) {
+	if w.db, err = connect(path, o, "mode=rw", "_journal_mode=WAL"); err != nil {
+		return err
 	}
-	if w.conn, err = w.db.Conn(ctx); err != nil {
-		return nil, err
+	w.db.SetMaxOpenConns(1)
+	if err := w.connect(ctx, o.BusyTimeout); err != nil {
+		return err
 	}
 	var mode string
 	if err := w.conn.QueryRowContext(ctx, "PRAGMA journal_mode").Scan(&mode); err != nil {
-		return nil, err
+		return err
 	}
 	if mode != "wal" {
-		return nil, fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s)", mode)
+		return fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s)", mode)
 	}
 	if err := migrate(ctx, w.conn); err != nil {
-		return nil, err
+		return err
 	}
 	var p progress
 	var id []byte
 	err = w.conn.QueryRowContext(ctx, "SELECT database, commits FROM progress").Scan(&id, &p.commits)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	copy(p.database[:], id)
 	w.database = p.database
 	w.mark, err = openMark(path, p)
-	return w, err
+	return err
+}
+
+// connect waits for other processes that open the same new database: SQLite
+// does not when it switches to WAL mode.
+func (w *writer) connect(ctx context.Context, patience time.Duration) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for {
+		w.conn, err = w.db.Conn(ctx)
+		e, ok := errors.AsType[*sqlite.Error](err)
+		if !ok || e.Code()&0xff != sqlite3.SQLITE_BUSY {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // do runs a write and returns when it is durable. The write may happen even
@@ -154,7 +178,7 @@ func (w *writer) transaction(group []*job) error {
 	// Nothing here may be interrupted half-way: a caller that gives up leaves
 	// its job behind.
 	ctx := context.Background()
-	var commits int64
+	var commits uint64
 	err := immediate(ctx, w.conn, func() error {
 		for _, j := range group {
 			if err := j.run(w); err != nil {
