@@ -97,10 +97,10 @@ func equalFold(a, b string) bool {
 	return true
 }
 
-// SetExplicitIV adds the explicitIV attribute to content key i, which has
-// none, as the base64 of the bytes.
+// SetExplicitIV sets the explicitIV attribute of content key i to the base64
+// of the bytes.
 func (d *Document) SetExplicitIV(i int, iv contentkey.IV) {
-	d.edit().AddAttr(d.ContentKeys[i].el, "explicitIV", iv.String())
+	d.setAttr(d.ContentKeys[i].el, "explicitIV", iv.String())
 }
 
 // HDCP is what CPIX 2.4 says of output protection for one content key.

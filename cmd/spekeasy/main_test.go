@@ -1,0 +1,142 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"spekeasy": func() {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScripts runs the command line as a user would. Beside testscript's own
+// commands there are
+//
+//	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
+//	                      "ready URL" and sets $NAME to the URL
+//	stop NAME             sends SIGTERM and wants exit status 0
+//	kill NAME             sends SIGKILL
+//	log NAME TEXT         wants TEXT in its standard error
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(e *testscript.Env) error {
+			e.Values[serversKey{}] = map[string]*background{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"start": cmdStart, "stop": cmdStop, "kill": cmdKill, "log": cmdLog,
+		},
+	})
+}
+
+type serversKey struct{}
+
+type background struct {
+	cmd    *exec.Cmd
+	stderr lockedBuffer
+}
+
+// lockedBuffer is written by the process's copier and read by the script.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: start NAME ARGS...")
+	}
+	path, err := exec.LookPath("spekeasy")
+	if err != nil {
+		for dir := range strings.SplitSeq(ts.Getenv("PATH"), ":") {
+			if _, statErr := os.Stat(dir + "/spekeasy"); statErr == nil {
+				path, err = dir+"/spekeasy", nil
+				break
+			}
+		}
+	}
+	ts.Check(err)
+	s := &background{cmd: exec.Command(path, args[1:]...)}
+	s.cmd.Dir = ts.MkAbs(".")
+	s.cmd.Stderr = &s.stderr
+	s.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "SECRET="+ts.Getenv("SECRET"))
+	out, err := s.cmd.StdoutPipe()
+	ts.Check(err)
+	ts.Check(s.cmd.Start())
+	servers(ts)[args[0]] = s
+	ts.Defer(func() {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+	})
+	ready := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		ready <- line
+	}()
+	select {
+	case line := <-ready:
+		url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+		if !ok {
+			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
+		}
+		ts.Setenv(args[0], url)
+	case <-time.After(20 * time.Second):
+		ts.Fatalf("not ready\n%s", s.stderr.String())
+	}
+}
+
+func servers(ts *testscript.TestScript) map[string]*background {
+	return ts.Value(serversKey{}).(map[string]*background)
+}
+
+func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+	s := servers(ts)[args[0]]
+	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
+	if err := s.cmd.Wait(); err != nil {
+		ts.Fatalf("%v\n%s", err, s.stderr.String())
+	}
+}
+
+func cmdKill(ts *testscript.TestScript, _ bool, args []string) {
+	s := servers(ts)[args[0]]
+	ts.Check(s.cmd.Process.Kill())
+	s.cmd.Wait()
+}
+
+func cmdLog(ts *testscript.TestScript, neg bool, args []string) {
+	text := servers(ts)[args[0]].stderr.String()
+	if strings.Contains(text, args[1]) == neg {
+		ts.Fatalf("%q in the log is %v:\n%s", args[1], !neg, text)
+	}
+}

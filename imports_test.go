@@ -1,0 +1,73 @@
+package spekeasy_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// TestImports holds who may import whom. Data flows one way, and so do
+// imports: the domain knows no backend and no transport.
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-f", `{{.ImportPath}}:{{join .Imports ","}}`, "./...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports := make(map[string][]string)
+	for line := range strings.Lines(string(out)) {
+		pkg, list, _ := strings.Cut(strings.TrimSpace(line), ":")
+		imports[strings.TrimPrefix(pkg, "spekeasy/")] = strings.Split(list, ",")
+	}
+	if len(imports) < 15 {
+		t.Fatalf("only %d packages", len(imports))
+	}
+	ours := func(pkg string) (list []string) {
+		for _, i := range imports[pkg] {
+			if rest, ok := strings.CutPrefix(i, "spekeasy/"); ok {
+				list = append(list, rest)
+			}
+		}
+		return list
+	}
+	// What each package may import of ours; packages not listed are free.
+	for pkg, allowed := range map[string][]string{
+		"contentkey":           {},
+		"internal/b64":         {},
+		"internal/xmltree":     {"internal/b64"},
+		"cpix":                 {"contentkey", "internal/b64", "internal/xmltree"},
+		"drm":                  {"contentkey", "internal/b64"},
+		"speke":                {"contentkey", "cpix", "drm"},
+		"encryptor":            {"contentkey", "cpix", "drm", "internal/xmltree"},
+		"internal/keystore":    {"contentkey"},
+		"internal/kidrule":     {"contentkey"},
+		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
+		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/auth":        {},
+		"internal/server":      {"internal/auth", "internal/keystore", "internal/tenant", "speke"},
+		"internal/config":      {"internal/tenant"},
+	} {
+		if imports[pkg] == nil {
+			t.Errorf("%s does not exist", pkg)
+		}
+		for _, i := range ours(pkg) {
+			if !slices.Contains(allowed, i) {
+				t.Errorf("%s imports %s", pkg, i)
+			}
+		}
+	}
+	for _, pkg := range []string{"contentkey", "cpix", "drm", "internal/keystore", "internal/tenant"} {
+		if slices.Contains(imports[pkg], "net/http") {
+			t.Errorf("%s imports net/http", pkg)
+		}
+	}
+	for pkg := range imports {
+		if strings.HasPrefix(pkg, "internal/store/") || strings.HasPrefix(pkg, "internal/kms/") {
+			for _, i := range ours(pkg) {
+				if !strings.HasPrefix(i, "internal/store/") && !strings.HasPrefix(i, "internal/kms") && i != "internal/keystore" && i != "internal/tenant" && i != "contentkey" {
+					t.Errorf("backend %s imports %s", pkg, i)
+				}
+			}
+		}
+	}
+}
