@@ -141,7 +141,7 @@ func connect(path string, o Options, params ...string) (*sql.DB, error) {
 		"_dqs":          {"0"},
 		"_defensive":    {"1"},
 		"_error_rc":     {"1"},
-		"_pragma":       {"trusted_schema(0)", "cell_size_check(1)", "cache_size(-8192)", "wal_autocheckpoint(4000)"},
+		"_pragma":       {"trusted_schema(0)", "cell_size_check(1)", "cache_size(-8192)", "wal_autocheckpoint(4000)", "secure_delete(1)"},
 	}
 	for _, p := range params {
 		pairs, err := url.ParseQuery(p)
