@@ -81,6 +81,8 @@ func custody(ctx context.Context, store Store) (*DataKey, error) {
 // verify founds the store, or checks that the key manager opens what it was
 // founded with.
 func (d *dataKeys) verify(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
 	row, err := custody(ctx, d.store)
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ type dataKeys struct {
 
 type tenantKeys struct {
 	byID    map[uint32]*dataKey
-	newest  *dataKey  // nil until somebody needed to seal
+	newest  *dataKey  // seals new rows; nil until somebody needed it
 	asked   time.Time // when it was the newest in the store
 	opening *opening  // under way
 }
@@ -130,6 +130,8 @@ func (d *dataKeys) open(ctx context.Context, tenant string, t *tenantKeys, o *op
 		t.byID[key.id] = key
 		if o.id == newest {
 			t.newest, t.asked = key, asked
+		} else if t.newest != nil && key.id > t.newest.id {
+			t.newest = key // another process has rotated it
 		}
 	}
 	o.err = err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"spekeasy/contentkey"
@@ -17,7 +18,7 @@ import (
 // A key ID that was deleted fails the whole request with [ErrDeleted], one
 // that the reuse policy refuses with a [ReuseError]: then nothing is created
 // or recorded, except when the refusal is due to a request that raced this
-// one.
+// one. No text of the request is kept: its buffer may be reused afterwards.
 func (k *Keystore) Obtain(ctx context.Context, ask *Ask) ([]Key, error) {
 	if k.closed.Load() {
 		return nil, ErrClosed
@@ -202,8 +203,8 @@ func (k *Keystore) create(ctx context.Context, ask *Ask, have openKeys, now int6
 			iv = w.IV
 		}
 		r := Record{
-			Tenant: ask.Tenant, KID: w.KID, Source: source.Name(),
-			ContentID: ask.ContentID, Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
+			Tenant: strings.Clone(ask.Tenant), KID: w.KID, Source: source.Name(),
+			ContentID: strings.Clone(ask.ContentID), Scheme: ask.Scheme, Created: time.UnixMicro(now).UTC(),
 		}
 		r.sealKey(dk, v, iv)
 		clear(v[:])
@@ -262,7 +263,9 @@ func bindings(ask *Ask, now int64) []Binding {
 	for i := range ask.Wants {
 		w := &ask.Wants[i]
 		for j := range w.uses() {
-			b := newBound(ask, w, w.use(j), now)
+			// A store may go on reading after the request has given up, and
+			// a server then uses its buffers for the next one.
+			b := newBound(ask, w, w.use(j), now).clone()
 			all = append(all, b.binding())
 		}
 	}

@@ -21,7 +21,8 @@ const (
 
 // formatV1 is the first byte of everything that is sealed here. What follows
 // is a random nonce of 12 bytes, the ciphertext and a tag of 16 bytes
-// (AES-256-GCM).
+// (AES-256-GCM). One data key must not seal more than 2^32 times; a tenant
+// with that many content keys would have to rotate it.
 const formatV1 = 1
 
 const dataKeySize = 32 // AES-256

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -55,7 +56,7 @@ func newWriter(log *slog.Logger) *writer {
 // open makes the connection, brings the schema up to date and checks the
 // mark.
 func (w *writer) open(ctx context.Context, path string, o Options) (err error) {
-	if w.db, err = connect(path, o, "mode=rw", "_journal_mode=WAL"); err != nil {
+	if w.db, err = connect(path, o, url.Values{"mode": {"rw"}, "_journal_mode": {"WAL"}}); err != nil {
 		return err
 	}
 	w.db.SetMaxOpenConns(1)
