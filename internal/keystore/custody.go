@@ -159,7 +159,7 @@ func (d *dataKeys) ask(call func() error) error {
 		return nil
 	}
 	d.failures.Add(1)
-	if e, ok := errors.AsType[wrongKeyError](err); ok && e.WrongKey() {
+	if isWrongKey(err) {
 		return fmt.Errorf("%w: %w", ErrWrongKEK, err)
 	}
 	return fmt.Errorf("key manager: %w: %w", ErrUnavailable, err)

@@ -90,6 +90,9 @@ func (r *rewrap) tenant(ctx context.Context, tenant string) error {
 					return err
 				}
 				r.k.dataKeys.renew(tenant)
+				if rows, err = r.rows(ctx, tenant); err != nil {
+					return err
+				}
 			}
 		}
 		used, err := r.reseal(ctx, tenant, target)
