@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"modernc.org/sqlite"
@@ -76,12 +77,37 @@ func (db *DB) Undelete(ctx context.Context, tenant string, kids []contentkey.KID
 		"UPDATE content_keys SET deleted = 0 WHERE deleted <> 0 AND length(wrapped) > 0 AND tenant = ? AND kid = ?", tenant)
 }
 
-// Purge implements [keystore.Custodian]. What it removes does not stay in
-// free parts of the database file; see the pragma secure_delete.
+// Purge implements [keystore.Custodian]. What it removes is overwritten in
+// the database file (pragma secure_delete), and the write-ahead log, which
+// may hold older states of it, is emptied.
 func (db *DB) Purge(ctx context.Context, tenant string, kids []contentkey.KID, before time.Time) (int, error) {
-	return db.each(ctx, "purging", kids,
+	done, err := db.each(ctx, "purging", kids,
 		"UPDATE content_keys SET wrapped = x'' WHERE deleted <> 0 AND deleted <= ? AND length(wrapped) > 0 AND tenant = ? AND kid = ?",
 		micros(before), tenant)
+	if done == 0 || err != nil {
+		return done, err
+	}
+	if err := db.scrub(ctx); err != nil {
+		db.writer.log.Warn("older states of purged keys stay in the write-ahead log until it is emptied", "error", err)
+	}
+	return done, nil
+}
+
+// scrub writes the write-ahead log back into the database and empties it.
+func scrub(ctx context.Context, path string, o Options) error {
+	db, err := connect(path, o, url.Values{"mode": {"rw"}})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var busy, pages, done int
+	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done); err != nil {
+		return err
+	}
+	if busy != 0 {
+		return errors.New("the log is in use")
+	}
+	return nil
 }
 
 // each runs a statement, whose last parameter is the key ID, for each of the
