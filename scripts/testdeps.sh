@@ -11,6 +11,8 @@ need xmllint libxml2-utils
 need xmlsec1 xmlsec1
 need openssl openssl
 need curl curl
+need gcc "gcc libc6-dev"
+need softhsm2-util softhsm2
 
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -120,6 +121,9 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	kek, err := openKeyManager(ctx, a.KEK, !founded)
 	if err != nil {
 		return fmt.Errorf("key manager: %w", err)
+	}
+	if c, ok := kek.(io.Closer); ok {
+		a.onClose(func(context.Context) error { return c.Close() })
 	}
 	o := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
 	if a.Config.Cache.Off {
