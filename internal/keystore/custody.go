@@ -72,7 +72,8 @@ func custody(ctx context.Context, store Store) (*DataKey, error) {
 			return nil, fmt.Errorf("custody record: %w", err)
 		}
 		if len(tenants) > 0 && tenants[0] != CustodyTenant { // which may have come just now
-			return nil, fmt.Errorf("custody record: %w: it is missing, but tenant %s has keys", ErrCorrupt, tenants[0])
+			return nil, fmt.Errorf("custody record: %w: it is missing, but tenant %s has keys; "+
+				"if a restore was interrupted, repeat it", ErrCorrupt, tenants[0])
 		}
 	}
 	return nil, nil

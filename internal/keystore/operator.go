@@ -142,6 +142,16 @@ func (c *Custody) Keys(ctx context.Context, tenant string) iter.Seq2[StoredKey, 
 	}
 }
 
+// RecordPages walks the records of a tenant, some hundred at a time.
+func (c *Custody) RecordPages(ctx context.Context, tenant string) iter.Seq2[[]Record, error] {
+	return RecordPages(ctx, c.store, tenant)
+}
+
+// BindingPages walks the bindings of a tenant that match the filter.
+func (c *Custody) BindingPages(ctx context.Context, tenant string, f BindingFilter) iter.Seq2[[]Binding, error] {
+	return BindingPages(ctx, c.store, tenant, f)
+}
+
 // Records returns the records of the key IDs, in their order. It is all or
 // nothing: a key ID without a record gives [ErrNotFound].
 func (c *Custody) Records(ctx context.Context, tenant string, kids []contentkey.KID) ([]Record, error) {
