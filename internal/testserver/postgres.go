@@ -68,11 +68,11 @@ func (p *Postgres) init(bin string, major int) error {
 		}
 	}
 	data, password := filepath.Join(p.dir, "data"), filepath.Join(p.dir, "password")
-	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // a test's
+	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // read by the server as another user
 		return err
 	}
 	run := func(program string, args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(bin, program), args...) //nolint:gosec // a test server
+		c := exec.Command(filepath.Join(bin, program), args...)
 		c.Dir, c.Env = p.dir, []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 		return c
