@@ -187,7 +187,7 @@ func TestFaultsOfTheServer(t *testing.T) {
 		got, err := db.Commit(t.Context(), []keystore.Record{record(n)}, bound)
 		took := time.Since(start)
 		m.set(nil, nil)
-		if outage := errors.Is(err, keystore.ErrUnavailable); outage != (c.want == keystore.ErrUnavailable) ||
+		if outage := errors.Is(err, keystore.ErrUnavailable); outage != errors.Is(c.want, keystore.ErrUnavailable) ||
 			(err != nil) != (c.want != nil) || errors.Is(err, keystore.ErrCorrupt) {
 			t.Errorf("%s: %v", c.name, err)
 		}
