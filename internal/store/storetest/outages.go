@@ -109,7 +109,7 @@ func Outages(t *testing.T, open func(*testing.T) Store, kill, start func() error
 			}
 		})
 	}
-	for round := range 4 {
+	for round := range 3 {
 		requests, refused := all.counts()
 		await(t, fmt.Sprintf("round %d: answers", round), func() bool { n, _ := all.counts(); return n > requests+100 })
 		if err := kill(); err != nil {
