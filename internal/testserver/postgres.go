@@ -30,7 +30,7 @@ func NewPostgres(major int) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Postgres{Server: s, Password: "hide-me/seek:me@home"}
+	p := &Postgres{Server: s, Password: "hide-me/seek:me@home"} //nolint:gosec // tests look for it in errors
 	if err := p.init(bin, major); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL %d: %w", major, err), p.Stop())
 	}

@@ -48,6 +48,9 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 	if err := check(keys, bindings); err != nil {
 		return nil, fmt.Errorf("storing: %w", err)
 	}
+	if len(keys)+len(bindings) == 0 {
+		return nil, ctx.Err()
+	}
 	t := &transaction{db: db, taken: make(map[string]bool)}
 	type ref struct {
 		tenant string
@@ -84,7 +87,7 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 	for i := range keys {
 		all[i] = stored[ref{keys[i].Tenant, keys[i].KID}]
 	}
-	return all, ctx.Err()
+	return all, nil
 }
 
 // create returns a write that creates an item if it is absent.

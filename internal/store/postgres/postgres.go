@@ -7,6 +7,10 @@
 // may be repeated without harm, so connections that are lost are replaced and
 // calls sent again; an outage is reported as [keystore.ErrUnavailable] while
 // it lasts and leaves nothing to restart.
+//
+// A key is safe once the server has confirmed its transaction. A failover to
+// a standby that was behind takes that back, and a new key would be made
+// under the same key ID: standbys that may take over must be synchronous.
 package postgres
 
 import (
