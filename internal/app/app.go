@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"spekeasy/internal/auth"
@@ -193,6 +194,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
