@@ -34,8 +34,10 @@ func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
 	if p, ok := e.PrefixFor(space); ok {
 		return p + ":"
 	}
-	if p, ok := d.declared[space]; ok {
-		return p
+	for _, x := range d.declared {
+		if x.space == space {
+			return x.prefix
+		}
 	}
 	name := usual
 	if d.tree.Declares(name) {
@@ -45,12 +47,14 @@ func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
 		}
 	}
 	d.edit().AddAttr(d.tree.Root(), "xmlns:"+name, space)
-	if d.declared == nil {
-		d.declared = make(map[string]string)
-	}
-	d.declared[space] = name + ":"
-	return name + ":"
+	p := name + ":"
+	d.declared = append(d.declared, declaration{space, p})
+	return p
 }
+
+// declaration is a namespace with the prefix, and its colon, that an edit
+// declares for it.
+type declaration struct{ space, prefix string }
 
 // own returns the prefix that e itself was written with, with its colon; new
 // children of e's own namespace are spelled like it.

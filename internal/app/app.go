@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"time"
 
 	"spekeasy/internal/auth"
@@ -154,6 +155,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {
