@@ -16,6 +16,8 @@ import (
 	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/kms/gcpkms"
 	"spekeasy/internal/kms/hashivault"
+	"spekeasy/internal/store/dynamodb"
+	"spekeasy/internal/store/postgres"
 	"spekeasy/internal/store/sqlite"
 )
 
@@ -26,6 +28,11 @@ func backends(e *env) app.Backends {
 		Stores: map[string]app.OpenStore{
 			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error) {
 				return sqlite.Open(ctx, u.Path, sqlite.Options{Log: log})
+			},
+			"postgres":   openPostgres,
+			"postgresql": openPostgres,
+			"dynamodb": func(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+				return dynamodb.Open(ctx, u.String(), dynamodb.Options{})
 			},
 		},
 		KeyManagers: map[string]app.OpenKeyManager{
@@ -51,6 +58,10 @@ func backends(e *env) app.Backends {
 		b.KeyManagers["pkcs11"] = openPKCS11(e)
 	}
 	return b
+}
+
+func openPostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+	return postgres.Open(ctx, u.String(), postgres.Options{})
 }
 
 // openFileKey opens the KEK file, and makes it first where that is allowed.

@@ -84,7 +84,7 @@ func (f *importFlags) reader(r io.Reader, path string) (keylist.Reader, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	format := keylist.Format(f.format)
+	var format keylist.Format
 	if f.format == "" {
 		format, err = keylist.Detect(path, head)
 	} else {
