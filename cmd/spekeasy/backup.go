@@ -74,7 +74,7 @@ func ageRecipients(texts []string, passphraseFile string) (to []age.Recipient, e
 		}
 		r, err := age.ParseRecipients(strings.NewReader(text))
 		if err != nil {
-			return nil, fmt.Errorf("--recipient %q: not an age recipient, age1... or age1pq1...", text)
+			return nil, errors.New("--recipient: not an age recipient, age1... or age1pq1...") // it may be a secret
 		}
 		to = append(to, r...)
 	}

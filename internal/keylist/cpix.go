@@ -118,7 +118,7 @@ func (c *cpixReader) read(from *cpix.ContentKey) (k keystore.ImportedKey, err er
 		}
 	}
 	if from.KID == "" {
-		return k, errors.New("it has no key ID")
+		return k, complete(&k, [numFields]bool{})
 	}
 	if from.ExplicitIV != "" {
 		if k.IV, err = contentkey.ParseIV(from.ExplicitIV); err != nil {
@@ -131,9 +131,12 @@ func (c *cpixReader) read(from *cpix.ContentKey) (k keystore.ImportedKey, err er
 	} else {
 		k.Value, err = from.Secret.Plain()
 	}
+	if err != nil {
+		return k, err
+	}
 	u := c.uses[k.KID]
 	k.Track, k.Period = u.track, u.period
-	return k, err
+	return k, complete(&k, [numFields]bool{fieldKID: true, fieldKey: true})
 }
 
 // cpixWriter writes one document, some hundred content keys at a time, each

@@ -91,7 +91,7 @@ func (c *csvReader) Read() (keystore.ImportedKey, error) {
 		}
 		have[f] = strings.TrimSpace(text) != ""
 	}
-	if err := complete(have); err != nil {
+	if err := complete(&k, have); err != nil {
 		return keystore.ImportedKey{}, &RowError{line, err.Error()}
 	}
 	return k, nil

@@ -169,13 +169,15 @@ func parse16(into []byte, text, what string) error {
 	return nil
 }
 
-// complete reports what a key must not lack. have says which fields it had.
-func complete(have [numFields]bool) error {
+// complete reports what a row must not lack. have says which fields it had.
+func complete(k *keystore.ImportedKey, have [numFields]bool) error {
 	switch {
 	case !have[fieldKID]:
 		return errors.New("it has no key ID")
 	case !have[fieldKey]:
 		return errors.New("it has no key")
+	case [16]byte(k.KID) == [16]byte(k.Value):
+		return errors.New("the key is its own key ID, which everybody knows")
 	default:
 		return nil
 	}

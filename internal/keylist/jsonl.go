@@ -88,7 +88,7 @@ func parseJSON(text []byte) (keystore.ImportedKey, error) {
 		}
 		have[f] = strings.TrimSpace(text) != ""
 	}
-	if err := complete(have); err != nil {
+	if err := complete(&k, have); err != nil {
 		return keystore.ImportedKey{}, err
 	}
 	return k, nil

@@ -132,6 +132,7 @@ func TestRefused(t *testing.T) {
 		"a key with a letter O":    {keylist.CSV, "kid,key\n" + uuid + "," + strings.Replace(key, "0", "O", 1) + "\n" + row, "line 2: key: neither 32", 1},
 		"no key":                   {keylist.CSV, "kid,key\n" + uuid + ",\n" + row, "line 2: it has no key", 1},
 		"no KID":                   {keylist.CSV, "kid,key\n ," + key + "\n" + row, "line 2: it has no key ID", 1},
+		"a key that is its KID":    {keylist.CSV, "kid,key\n" + uuid + "," + hex.EncodeToString(kid[:]) + "\n" + row, "line 2: the key is its own key ID", 1},
 		"an IV of 8 bytes":         {keylist.CSV, "kid,key,iv\n" + uuid + "," + key + ",0001020304050607\n", "line 2: IV: neither 32", 0},
 		"an unknown scheme":        {keylist.CSV, "kid,key,scheme\n" + uuid + "," + key + ",aes\n", "line 2: scheme: none of", 0},
 		"a column too many":        {keylist.CSV, "kid,key\n" + uuid + "," + key + ",x\n" + row, "line 2: wrong number of fields", 1},
