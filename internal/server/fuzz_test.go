@@ -16,7 +16,6 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"spekeasy/contentkey"
-	"spekeasy/internal/auth"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
@@ -54,12 +53,8 @@ func FuzzHandler(f *testing.F) {
 		f.Add(string(head[:4]), uint8(1), h.Get("X-Speke-Version"), h.Get("Authorization"), string(body))
 	}
 	f.Add("POST", uint8(0), "2.0", "Basic Og==", "")
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: "example", User: "test", Password: "test"}})
-	if err != nil {
-		f.Fatal(err)
-	}
 	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
-	h := server.New(auth.New(basic), tenants{}, keyprovider.New(digestKeys{}, zeros{}, now, keyprovider.Options{SealFor: time.Minute}),
+	h := server.New(authenticator(f, "example"), tenants{}, keyprovider.New(digestKeys{}, zeros{}, now, keyprovider.Options{SealFor: time.Minute}),
 		"spekeasy/test", slog.New(slog.DiscardHandler))
 	paths := append([]string{"/speke/heartbeat", "/"}, keyPaths...)
 	f.Fuzz(func(t *testing.T, method string, path uint8, version, authorization, body string) {
@@ -92,6 +87,27 @@ func FuzzHandler(f *testing.F) {
 			}
 		default:
 			t.Fatalf("%d %s for %q", r.StatusCode, out, body)
+		}
+	})
+}
+
+// FuzzAuthorization holds that an Authorization header lets nobody in but the
+// credential that it is read as by net/http.
+func FuzzAuthorization(f *testing.F) {
+	for _, value := range []string{"Basic dGVzdDp0ZXN0", "basic dGVzdDp0ZXN0", "Basic  dGVzdDp0ZXN0", "Basic dGVzdDp0ZXN0 ", "Basic dGVzdDp0ZXN0=", "Basic", "", "Basic Og==", "Bearer dGVzdDp0ZXN0", `Digest username="test"`} {
+		f.Add(value)
+	}
+	h, _ := serverWith(f, tenants{}, provider{errors.New("reached")})
+	f.Fuzz(func(t *testing.T, value string) {
+		r := ask(t, h, "POST", keyPath, nil, "Authorization", value)
+		req := http.Request{Header: http.Header{"Authorization": {value}}}
+		user, password, _ := req.BasicAuth()
+		want := http.StatusUnauthorized
+		if user == "test" && password == "test" {
+			want = http.StatusUnprocessableEntity // the body is empty
+		}
+		if r.StatusCode != want {
+			t.Fatalf("%d for %q", r.StatusCode, value)
 		}
 	})
 }

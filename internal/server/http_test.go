@@ -89,12 +89,8 @@ func (t tenants) Tenant(context.Context, string) (*tenant.Tenant, error) {
 // log.
 func serverWith(t testing.TB, tn server.Tenants, p server.Provider) (http.Handler, *bytes.Buffer) {
 	t.Helper()
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: "example", User: "test", Password: "test"}})
-	if err != nil {
-		t.Fatal(err)
-	}
 	var log bytes.Buffer
-	return server.New(auth.New(basic), tn, p, "spekeasy/test", slog.New(slog.NewTextHandler(&log, nil))), &log
+	return server.New(authenticator(t, "example"), tn, p, "spekeasy/test", slog.New(slog.NewTextHandler(&log, nil))), &log
 }
 
 // TestMethods holds which methods each path takes (SX-HTTP-01, SX-ERR-39,
