@@ -239,12 +239,18 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	if source != nil {
 		built.Source = source
 	}
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: s.ID, User: "test", Password: "test"}})
+	provider := keyprovider.New(keys, o.random, o.now, o.provider)
+	return server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+}
+
+// authenticator lets in test:test as a tenant.
+func authenticator(t testing.TB, id string) *auth.Authenticator {
+	t.Helper()
+	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: id, User: "test", Password: "test"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return auth.New(basic)
 }
 
 // play sends the request of an exchange.

@@ -48,7 +48,9 @@ func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, l
 	allowed := make(map[string]string) // methods by path
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Method+" "+route.Path, s.handler(route))
-		allowed[route.Path] = route.Method
+		if allowed[route.Path] = route.Method; route.Method == http.MethodGet {
+			allowed[route.Path] = "GET, HEAD" // the mux takes HEAD for GET
+		}
 	}
 	for path, method := range allowed {
 		s.mux.HandleFunc(path, s.handler(Route{handle: func(_ *Server, _ context.Context, w http.ResponseWriter, _ *http.Request, _ []byte) error {
