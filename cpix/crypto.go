@@ -151,7 +151,7 @@ func (d *Document) SetSealed(i int, v *contentkey.Value, s *Sealer, hdcp *HDCP) 
 		return err
 	}
 	k := &d.ContentKeys[i]
-	c, p, x := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc"), d.prefix(k.el, NamespaceXENC, "enc")
+	c, p, x := own(k.el), d.prefix(k.el, &d.pskc), d.prefix(k.el, &d.enc)
 	d.setData(k, hdcp, xmltree.Piece{
 		Before: "<" + c + "Data><" + p + "Secret><" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmAES256CBC),
 		Body:   cipherValue,
@@ -181,7 +181,7 @@ func (d *Document) SetDelivery(s *Sealer) error {
 		if e == nil {
 			return fmt.Errorf("DeliveryData %d has no DeliveryKey", i)
 		}
-		c, p, x := own(e), d.prefix(e, NamespacePSKC, "pskc"), d.prefix(e, NamespaceXENC, "enc")
+		c, p, x := own(e), d.prefix(e, &d.pskc), d.prefix(e, &d.enc)
 		value := func(ciphertext, mac string) string {
 			return "<" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmRSAOAEP) + ciphertext + endEncryptedValue(x) +
 				"</" + p + "EncryptedValue><" + p + "ValueMAC>" + mac + "</" + p + "ValueMAC>"
