@@ -1,13 +1,13 @@
 #!/bin/sh
 # Runs every test: all packages with the race detector, what needs cgo, the
 # cloud providers' own SDKs against our test servers, and a little fuzzing.
-# The tests of the command line start it many times over; with the race
-# detector in SQLite they would take most of the time and find nothing that
-# the packages' own tests do not.
+# The tests of the command line and of backups move whole databases many times
+# over; with the race detector in SQLite they would take most of the time and
+# find nothing that the packages' own tests do not.
 set -eu
 # shellcheck disable=SC2046 # a list of packages
-go test -race -timeout 15m $(go list ./... | grep -v '/cmd/')
-go test -timeout 10m ./cmd/...
+go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/internal/backup$')
+go test -timeout 10m ./cmd/... ./internal/backup
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)
