@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package testserver starts the database servers that stores are tested with:
 // real ones, as processes, each on a free port of the loopback interface and
 // with its data in a temporary folder. scripts/testdeps.sh installs them.
