@@ -21,7 +21,7 @@ const (
 // reader walks a tree; spaces translates namespace indexes of the tree.
 type reader struct {
 	doc    *Document
-	spaces []space
+	spaces [xmltree.MaxSpaces]space
 }
 
 // Parse reads a CPIX document. The error is a [*xmltree.SyntaxError] for text
@@ -32,7 +32,11 @@ func Parse(data []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{doc: &Document{tree: tree}, spaces: make([]space, len(tree.Spaces()))}
+	r := reader{doc: &Document{
+		tree: tree,
+		pskc: namespace{name: NamespacePSKC, usual: "pskc"},
+		enc:  namespace{name: NamespaceXENC, usual: "enc"},
+	}}
 	for i, name := range tree.Spaces() {
 		switch name {
 		case Namespace:
@@ -155,11 +159,20 @@ func (r *reader) count(list *xmltree.Element) (entries, within int) {
 func (r *reader) contentKey(e *xmltree.Element) ContentKey {
 	k := ContentKey{el: e, kid: e.Attr("kid"), Scheme: attr(e, "commonEncryptionScheme"), ExplicitIV: attr(e, "explicitIV")}
 	k.KID = value(k.kid)
-	if k.data = r.child(e, cpixSpace, "Data"); k.data != nil {
-		k.Secret = r.secret(r.child(k.data, pskcSpace, "Secret"))
-	}
-	if hdcp := r.child(e, cpixSpace, "HDCPData"); hdcp != nil {
-		k.HDCPLevel = attr(hdcp, "HLSHDCPLevel")
+	for c := e.FirstChild(); c != nil; c = c.Next() {
+		switch {
+		case r.is(c, cpixSpace, "Data"):
+			if k.Values++; k.Values == 1 {
+				k.data = c
+			}
+			for s := c.FirstChild(); s != nil && k.Secret.IsZero(); s = s.Next() {
+				if r.is(s, pskcSpace, "Secret") {
+					k.Secret = r.secret(s)
+				}
+			}
+		case r.is(c, cpixSpace, "HDCPData") && k.hdcp == nil:
+			k.hdcp, k.HDCPLevel = c, attr(c, "HLSHDCPLevel")
+		}
 	}
 	return k
 }
@@ -210,7 +223,7 @@ func (r *reader) deliveryData(e *xmltree.Element) DeliveryData {
 	return d
 }
 
-// macKey reads the MAC key in any of its three shapes (cpix.md 9.3, D-15):
+// macKey reads the MAC key in any of its three shapes (D-15):
 // pskc:MACKey as in the PSKC schema, cpix:Key with a pskc:EncryptedValue as
 // AWS writes it, cpix:Key that is the encrypted data itself.
 func (r *reader) macKey(m *xmltree.Element) *Secret {

@@ -71,7 +71,7 @@ func (p *Postgres) init(bin string, major int) error {
 		}
 	}
 	data, password := filepath.Join(p.dir, "data"), filepath.Join(p.dir, "password")
-	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // a test's
+	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // read by the server as another user
 		return err
 	}
 	run := func(program string, args ...string) *exec.Cmd {

@@ -28,12 +28,18 @@ type edit struct {
 
 func (e *edit) opensTag() bool { return e.nameEnd > 0 }
 
+// removes reports whether the edit puts nothing in.
+func (e *edit) removes() bool {
+	return !e.opensTag() && e.Before == "" && e.Head == "" && len(e.Body) == 0 && e.After == ""
+}
+
 // Edit returns an empty list of changes to d with room for n.
 func (d *Doc) Edit(n int) *Edits {
 	return &Edits{doc: d, list: make([]edit, 0, n)}
 }
 
-// ErrOverlap reports two changes to the same bytes.
+// ErrOverlap reports two changes to the same bytes. What is taken out of a
+// part that is replaced anyway is no change of its own.
 var ErrOverlap = errors.New("overlapping edits of one document")
 
 // A Piece is what an edit puts in: well-formed XML, the base64 of Head and
@@ -111,8 +117,20 @@ func (ed *Edits) RemoveAttr(e *Element, a *Attr) {
 func (ed *Edits) Apply() ([]byte, error) {
 	list := ed.list
 	order := func(a, b edit) int {
-		// What is inserted at the beginning of a replaced part comes first.
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+		switch {
+		case a.start != b.start:
+			return cmp.Compare(a.start, b.start)
+		case a.start == a.end || b.start == b.end:
+			// What is inserted at the beginning of a replaced part comes first,
+			return cmp.Compare(a.end, b.end)
+		case a.end != b.end:
+			return cmp.Compare(b.end, a.end)
+		case a.removes() == b.removes():
+			return 0
+		case a.removes():
+			return 1 // and what is taken out of it comes behind it.
+		}
+		return -1
 	}
 	if !slices.IsSortedFunc(list, order) {
 		slices.SortStableFunc(list, order)
@@ -122,7 +140,10 @@ func (ed *Edits) Apply() ([]byte, error) {
 	for i := range list {
 		e := &list[i]
 		if e.start < at {
-			return nil, ErrOverlap
+			if !e.removes() || e.end > at {
+				return nil, ErrOverlap
+			}
+			continue
 		}
 		at = e.end
 		size += len(e.Before) + b64.EncodedLen(len(e.Head)+len(e.Body)) + len(e.After) - int(e.end-e.start)
@@ -134,21 +155,35 @@ func (ed *Edits) Apply() ([]byte, error) {
 	at = 0
 	for i := range list {
 		e := &list[i]
+		if e.start < at {
+			continue // gone with what is around it
+		}
 		out = append(out, src[at:e.start]...)
+		at = e.end
 		if e.opensTag() {
 			out = append(out, '>')
 		}
-		out = append(out, e.Before...)
-		out = b64.AppendJoined(out, e.Head, e.Body)
-		out = append(out, e.After...)
+		out = e.appendTo(out)
 		if e.opensTag() {
 			out = append(out, "</"...)
 			out = append(out, src[e.nameStart:e.nameEnd]...)
 			out = append(out, '>')
 		}
-		at = e.end
 	}
 	return append(out, src[at:]...), nil
+}
+
+func (p *Piece) appendTo(out []byte) []byte {
+	if p.Before != "" {
+		out = append(out, p.Before...)
+	}
+	if len(p.Head)+len(p.Body) > 0 {
+		out = b64.AppendJoined(out, p.Head, p.Body)
+	}
+	if p.After != "" {
+		out = append(out, p.After...)
+	}
+	return out
 }
 
 // Escape returns s as it is written in character data and in attribute

@@ -176,7 +176,7 @@ func connect(ctx context.Context, dsn string, o Options) (*DB, error) {
 // never quite as long as others do.
 func delay(attempt int) time.Duration {
 	d := min(25*time.Millisecond<<min(attempt, 10), 800*time.Millisecond)
-	return d/2 + rand.N(d/2) //nolint:gosec // not a secret
+	return d/2 + rand.N(d/2)
 }
 
 // pause waits before a further attempt.
