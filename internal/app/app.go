@@ -64,7 +64,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c)
+	tenants, authenticator, err := customers(c, log)
 	if err != nil {
 		return nil, err
 	}
@@ -146,9 +146,8 @@ func backendURL(text, scheme, path string) (*url.URL, error) {
 }
 
 // customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
+func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
 	tenants := make(tenant.Static, len(c.Tenants))
-	var basic []auth.BasicCredential
 	for i := range c.Tenants {
 		s := &c.Tenants[i]
 		t, err := s.Build()
@@ -156,15 +155,9 @@ func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
 			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
 		}
 		tenants[s.ID] = t
-		for _, cred := range s.Credentials {
-			basic = append(basic, auth.BasicCredential{Name: cred.Name, Tenant: s.ID, User: cred.Basic.User, Password: cred.Basic.Password})
-		}
 	}
-	method, err := auth.NewBasic(basic)
-	if err != nil {
-		return nil, nil, err
-	}
-	return tenants, auth.New(method), nil
+	authenticator, err := auth.New(c.Tenants, auth.Options{Log: log, TrustedProxies: c.TrustedProxies})
+	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.

@@ -1,76 +1,63 @@
 package auth
 
 import (
-	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
+	"crypto/subtle"
 	"fmt"
 	"net/http"
+
+	"spekeasy/internal/tenant"
 )
 
-// BasicCredential is a user name and password. A user may have several, so
-// that a password can be changed while the old one still works.
-type BasicCredential struct {
-	Name     string // for records
-	Tenant   string
-	User     string
-	Password string
-}
-
-// Basic is HTTP Basic authentication (RFC 7617): a tenant ID with its
-// management key, or any user name with its password.
-type Basic struct {
-	key   [sha256.Size]byte // of this process, so that what is kept in memory opens nothing elsewhere
+// basic is HTTP Basic authentication (RFC 7617, SX-AUTH-06): a tenant ID with
+// its management key, or any user name with its password. A user may have
+// several passwords, so that one can be changed while the other still works.
+type basic struct {
+	keyed
 	users map[string][]basicEntry
 }
 
 type basicEntry struct {
-	principal Principal
-	mac       [sha256.Size]byte
+	grant *grant
+	mac   sum
 }
 
-// NewBasic returns the method for a list of credentials. An empty user name
-// or password is an error.
-func NewBasic(credentials []BasicCredential) (*Basic, error) {
-	b := &Basic{users: make(map[string][]basicEntry)}
-	rand.Read(b.key[:]) //nolint:errcheck // never fails
-	for _, c := range credentials {
-		if c.User == "" || c.Password == "" {
-			return nil, fmt.Errorf("basic credential %q: user and password must not be empty", c.Name)
+func newBasic() *basic { return &basic{keyed: newKeyed(), users: make(map[string][]basicEntry)} }
+
+func (b *basic) empty() bool { return len(b.users) == 0 }
+
+func (b *basic) add(g *grant, c *tenant.Credential) error {
+	for _, e := range b.users[c.Basic.User] {
+		if e.grant.Tenant != g.Tenant {
+			return fmt.Errorf("basic: user %q belongs to tenant %s", c.Basic.User, e.grant.Tenant)
 		}
-		b.users[c.User] = append(b.users[c.User], basicEntry{
-			principal: Principal{Tenant: c.Tenant, Credential: c.Name},
-			mac:       b.mac(c.Password),
-		})
 	}
-	return b, nil
+	b.users[c.Basic.User] = append(b.users[c.Basic.User], basicEntry{grant: g, mac: b.of(c.Basic.User, string(c.Basic.Password))})
+	return nil
 }
 
-func (b *Basic) mac(password string) (sum [sha256.Size]byte) {
-	h := hmac.New(sha256.New, b.key[:])
-	h.Write([]byte(password))
-	h.Sum(sum[:0])
-	return sum
-}
-
-func (b *Basic) authenticate(r *http.Request, _ []byte) (*Principal, error) {
+func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
 	user, password, ok := r.BasicAuth()
 	if !ok {
 		return nil, errAbsent
 	}
 	// Both sides are MACs of one length, and an unknown user costs the same
 	// MAC, so that the time of an answer tells nothing.
-	mac := b.mac(password)
-	var found *Principal
-	for i := range b.users[user] {
-		if e := &b.users[user][i]; hmac.Equal(mac[:], e.mac[:]) {
-			found = &e.principal
+	mac := b.of(user, password)
+	entries := b.users[user]
+	var found *grant
+	for i := range entries {
+		if subtle.ConstantTimeCompare(mac[:], entries[i].mac[:]) == 1 {
+			found = entries[i].grant
 		}
 	}
-	if found == nil {
-		return nil, fmt.Errorf("basic user %q: %w", user, ErrUnauthenticated)
+	switch {
+	case found != nil:
+		return found, nil
+	case len(entries) == 0:
+		return nil, &refusal{kind: "basic", why: "unknown user"}
+	default:
+		return nil, &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
 	}
-	return found, nil
 }
 
-func (b *Basic) challenge() string { return `Basic realm="spekeasy", charset="UTF-8"` }
+func (b *basic) challenge(error) []string { return []string{`Basic realm="spekeasy", charset="UTF-8"`} }

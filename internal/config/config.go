@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"spekeasy/internal/tenant"
@@ -20,6 +21,9 @@ type Config struct {
 
 	Store      string `yaml:"store"`       // URL of the database; by default SQLite in the data directory
 	KeyManager string `yaml:"key_manager"` // URL of the KEK; by default a file in the data directory
+
+	// TrustedProxies are networks whose X-Forwarded-For is believed.
+	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 
 	Cache   Cache   `yaml:"cache"`
 	Sealing Sealing `yaml:"sealing"`
@@ -147,7 +151,13 @@ func (c *Config) checkTenants() (errs []error) {
 		if _, err := t.Build(); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name, err))
 		}
-		for j, cred := range t.Credentials {
+		names := make(map[string]bool)
+		for j := range t.Credentials {
+			cred := &t.Credentials[j]
+			if names[cred.Name] {
+				errs = append(errs, fmt.Errorf("%s: credentials[%d] (%s): the name occurs twice", name, j, cred.Name))
+			}
+			names[cred.Name] = true
 			if err := cred.Check(); err != nil {
 				errs = append(errs, fmt.Errorf("%s: credentials[%d] (%s): %w", name, j, cred.Name, err))
 			}

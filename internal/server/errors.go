@@ -6,6 +6,8 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"time"
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
@@ -27,6 +29,9 @@ func answerTo(err error) (status int, text string) {
 	if e, ok := errors.AsType[*speke.Error](err); ok {
 		return e.Status, e.Text
 	}
+	if _, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		return http.StatusTooManyRequests, "too many requests"
+	}
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, tenant.ErrNotFound):
 		return http.StatusUnauthorized, "unauthorized" // an unknown tenant looks like a wrong password
@@ -47,6 +52,16 @@ func answerTo(err error) (status int, text string) {
 	}
 }
 
+// retryAfter is the time in whole seconds after which a request that was one
+// too many may be tried again.
+func retryAfter(err error) string {
+	wait := time.Second
+	if e, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		wait = e.After
+	}
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
+}
+
 // fail answers an error and logs it.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
 	status, text := answerTo(err)
@@ -57,7 +72,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err err
 	h["Cache-Control"] = noStore
 	switch status {
 	case http.StatusUnauthorized:
-		s.auth.Challenge(h)
+		s.auth.Challenge(h, err)
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", retryAfter(err))
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
 	case http.StatusRequestEntityTooLarge, http.StatusBadRequest:

@@ -95,7 +95,10 @@ func settings(t *testing.T, ar *txtar.Archive) tenant.Settings {
 }
 
 func exampleTenant() tenant.Settings {
-	s := tenant.Settings{ID: "example"}
+	s := tenant.Settings{
+		ID:          "example",
+		Credentials: []tenant.Credential{{Name: "test", Basic: &tenant.Basic{User: "test", Password: "test"}}},
+	}
 	s.DRM.PlayReady.LAURL = "https://lic.example.com/playready"
 	s.DRM.HLS.URL = "https://keys.example.com"
 	s.DRM.ClearKey.LicenseURL = "https://lic.example.com/clearkey"
@@ -187,13 +190,13 @@ func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http
 	if source != nil {
 		built.Source = source
 	}
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: s.ID, User: "test", Password: "test"}})
+	authenticator, err := auth.New([]tenant.Settings{s}, auth.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 	provider := keyprovider.New(keys, zeros{}, now, keyprovider.Options{SealFor: time.Minute})
-	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return server.New(authenticator, tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 
 // play sends the request of an exchange.

@@ -36,18 +36,6 @@ type Settings struct {
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 }
 
-// Credential is a way in for a tenant's encryptors.
-type Credential struct {
-	Name  string `yaml:"name"`
-	Basic *Basic `yaml:"basic,omitempty"`
-}
-
-// Basic is a user name and password.
-type Basic struct {
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
-}
-
 // KeySource says what makes content keys.
 type KeySource struct {
 	Kind string `yaml:"kind" json:"kind"`                    // random (default), hkdf, playready-seed
@@ -225,19 +213,4 @@ next:
 		return nil, fmt.Errorf("%q is no DRM system on offer", name)
 	}
 	return out, nil
-}
-
-// Check judges a credential.
-func (c *Credential) Check() error {
-	switch {
-	case c.Name == "":
-		return errors.New("name: required")
-	case c.Basic == nil:
-		return errors.New("no way in is given: basic")
-	case c.Basic.User == "" || c.Basic.Password == "":
-		return errors.New("basic: user and password are required")
-	case strings.Contains(c.Basic.User, ":"):
-		return errors.New("basic: user must not have a colon")
-	}
-	return nil
 }

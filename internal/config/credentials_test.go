@@ -1,0 +1,89 @@
+package config_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"spekeasy/internal/config"
+	"spekeasy/internal/tenant"
+)
+
+// parse reads a configuration with one tenant and its credentials, one per
+// line.
+func parse(credentials string) (*config.Config, error) {
+	text := "data: d\ntenants:\n- id: acme\n  credentials:\n  - " + strings.ReplaceAll(credentials, "\n", "\n  - ") + "\n"
+	return config.Parse([]byte(text), func(name string) (string, bool) { return "value-of-" + name, true })
+}
+
+const digestHex = "9F:86:D0:81:88:4C:7D:65:9A:2F:EA:A0:C5:5A:D0:15:A3:BF:4F:1B:2B:0B:82:2C:D1:5D:6C:15:B0:F0:0A:08"
+
+func TestCredentials(t *testing.T) {
+	for name, text := range map[string]string{
+		"basic":             "{name: c, basic: {user: u, password: '${SECRET}'}}",
+		"api key":           "{name: c, api_key: {key: k}}",
+		"api key, hashed":   "{name: c, api_key: {header: keyos-userkey, sha256: '" + digestHex + "'}}",
+		"token":             "{name: c, token: {token: t}}",
+		"token, hashed":     "{name: c, token: {parameter: kms-token, sha256: '" + strings.ReplaceAll(digestHex, ":", "") + "'}}",
+		"from date to time": "{name: c, not_before: 2026-01-31, expires: 2026-02-28T12:00:00+01:00, api_key: {key: k}}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := parse(text); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestCredentialTimes(t *testing.T) {
+	c, err := parse("{name: c, not_before: 2026-01-31, expires: 2026-02-28T12:00:00+01:00, api_key: {key: k}}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := c.Tenants[0].Credentials[0]
+	from, until, err := got.Validity()
+	if err != nil || !from.Equal(time.Date(2026, 1, 31, 0, 0, 0, 0, time.UTC)) || !until.Equal(time.Date(2026, 2, 28, 11, 0, 0, 0, time.UTC)) {
+		t.Errorf("from %s to %s, %v", from, until, err)
+	}
+}
+
+// TestCredentialFaults holds the words in which a fault is told, and that no
+// secret is among them.
+func TestCredentialFaults(t *testing.T) {
+	for text, want := range map[string]string{
+		"{name: c}":                                                               "no way in is given: one of basic, api_key, token is required",
+		"{api_key: {key: hunter2}}":                                               "name: required",
+		"{name: c, expires: 2026-13-01}":                                          "expires: neither a date such as 2026-12-31 nor a time such as 2026-12-31T12:00:00Z",
+		"{name: c, api_key: {}}":                                                  "api_key: one of key and sha256 is required",
+		"{name: c, token: {}}":                                                    "token: one of token and sha256 is required",
+		"{name: c, api_key: {sha256: hunter2}}":                                   "api_key: sha256: not a SHA-256 digest in hexadecimal",
+		"{name: c, api_key: {key: hunter2, sha256: hunter2}}":                     "api_key: one of key and sha256 is required",
+		"{name: c, api_key: {key: hunter2, header: 'a b'}}":                       "api_key: header: not the name of a header",
+		"{name: c, token: {token: hunter2, parameter: 'a&b=c'}}":                  "token: parameter: not the name of a query parameter",
+		"{name: c, basic: {user: u}}":                                             "basic: user and password are required",
+		"{name: c, basic: {user: 'u:v', password: hunter2}}":                      "basic: user must not have a colon",
+		"{name: c, basic: {user: u, password: hunter2}, token: {token: hunter2}}": "basic and token are given, but a credential is one way in",
+		"{name: c, not_before: 2026-02-02, expires: 2026-02-02, basic: {user: hunter2, password: pw}}": "expires: must be after not_before",
+		"{name: c, api_key: {key: hunter2, secret: hunter2}}":                                          `unknown field "secret"`,
+		"{name: c, basic: {user: u, password: hunter2}}\n{name: c, basic: {user: u, password: pass}}":  "credentials[1] (c): the name occurs twice",
+	} {
+		t.Run(want, func(t *testing.T) {
+			_, err := parse(text)
+			if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got  %v\nwant %s", err, want)
+			}
+		})
+	}
+}
+
+// TestSecretsDoNotPrint: a configuration that ends up in a log shows no
+// secret.
+func TestSecretsDoNotPrint(t *testing.T) {
+	c := tenant.Credential{Name: "c", Basic: &tenant.Basic{User: "u", Password: "hunter2"}}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		if text := fmt.Sprintf(verb+" "+verb+" "+verb, c, *c.Basic, c.Basic.Password); strings.Contains(text, "hunter2") || strings.Contains(text, fmt.Sprintf("%x", "hunter2")) {
+			t.Errorf("%s prints %s", verb, text)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package tenant
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+)
+
+// Credential is a way in for a tenant's encryptors. A tenant may have several
+// at once, of one kind or of many, so that a secret can be changed while the
+// one before still works. Exactly one of the kinds is set.
+type Credential struct {
+	Name      string `yaml:"name"`                 // for records; unique within the tenant
+	NotBefore Time   `yaml:"not_before,omitempty"` // from the beginning if empty
+	Expires   Time   `yaml:"expires,omitempty"`    // never if empty
+
+	Basic  *Basic  `yaml:"basic,omitempty"`
+	APIKey *APIKey `yaml:"api_key,omitempty"`
+	Token  *Token  `yaml:"token,omitempty"`
+}
+
+// Format hides the secrets. Their type does so too, but fmt does not ask the
+// type of a member when it is given a verb that does not fit a pointer around
+// it.
+func (c Credential) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(credential %s)", c.Name) }
+
+// Time is an instant in writing: RFC 3339, or a date, which means its
+// beginning in UTC.
+type Time string
+
+// Time reads the instant; it is zero if there is none.
+func (t Time) Time() (time.Time, error) {
+	if t == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339} {
+		if v, err := time.Parse(layout, string(t)); err == nil {
+			return v, nil
+		}
+	}
+	return time.Time{}, errors.New("neither a date such as 2026-12-31 nor a time such as 2026-12-31T12:00:00Z")
+}
+
+// Secret is a text that opens something. It does not print.
+type Secret string
+
+// Format implements [fmt.Formatter] for every verb.
+func (Secret) Format(f fmt.State, _ rune) { f.Write([]byte("(secret)")) } //nolint:errcheck // fmt keeps the error
+
+// LogValue implements [slog.LogValuer].
+func (Secret) LogValue() slog.Value { return slog.StringValue("(secret)") }
+
+// MarshalText keeps a secret out of whatever is written.
+func (Secret) MarshalText() ([]byte, error) { return []byte("(secret)"), nil }
+
+// Fingerprint is a SHA-256 digest in hexadecimal; colons, as OpenSSL writes
+// them, are allowed.
+type Fingerprint string
+
+// Bytes reads the digest.
+func (f Fingerprint) Bytes() ([sha256.Size]byte, error) {
+	b, err := hex.DecodeString(strings.ReplaceAll(string(f), ":", ""))
+	if err != nil || len(b) != sha256.Size {
+		return [sha256.Size]byte{}, errors.New("not a SHA-256 digest in hexadecimal")
+	}
+	return [sha256.Size]byte(b), nil
+}
+
+// Basic is a user name and password (RFC 7617).
+type Basic struct {
+	User     string `yaml:"user"`
+	Password Secret `yaml:"password"`
+}
+
+// APIKey is a secret that is the whole value of a header.
+type APIKey struct {
+	Header string      `yaml:"header,omitempty"` // x-api-key by default
+	Key    Secret      `yaml:"key,omitempty"`
+	SHA256 Fingerprint `yaml:"sha256,omitempty"` // of the key, instead of it
+}
+
+// DefaultAPIKeyHeader is where an API key stands if nothing else is said.
+const DefaultAPIKeyHeader = "X-Api-Key"
+
+// Token is a secret in the URL: in a query parameter, or in the path of the
+// routes that have one.
+type Token struct {
+	Parameter string      `yaml:"parameter,omitempty"` // enc-token by default
+	Token     Secret      `yaml:"token,omitempty"`
+	SHA256    Fingerprint `yaml:"sha256,omitempty"` // of the token, instead of it
+}
+
+// DefaultTokenParameter is the query parameter of a token if nothing else is
+// said.
+const DefaultTokenParameter = "enc-token"
+
+// Validity returns from when on and until when the credential is good; zero
+// times are no bounds.
+func (c *Credential) Validity() (from, until time.Time, err error) {
+	if from, err = c.NotBefore.Time(); err != nil {
+		return from, until, fmt.Errorf("not_before: %w", err)
+	}
+	if until, err = c.Expires.Time(); err != nil {
+		return from, until, fmt.Errorf("expires: %w", err)
+	}
+	if !until.IsZero() && !until.After(from) {
+		return from, until, errors.New("expires: must be after not_before")
+	}
+	return from, until, nil
+}
+
+// Check judges a credential by itself. The error never holds a secret.
+func (c *Credential) Check() error {
+	if c.Name == "" {
+		return errors.New("name: required")
+	}
+	if _, _, err := c.Validity(); err != nil {
+		return err
+	}
+	var all, given []string
+	var check func() error
+	kind := func(name string, set bool, f func() error) {
+		all = append(all, name)
+		if set {
+			given = append(given, name)
+			check = f
+		}
+	}
+	kind("basic", c.Basic != nil, c.Basic.check)
+	kind("api_key", c.APIKey != nil, c.APIKey.check)
+	kind("token", c.Token != nil, c.Token.check)
+	switch len(given) {
+	case 0:
+		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))
+	case 1:
+		if err := check(); err != nil {
+			return fmt.Errorf("%s: %w", given[0], err)
+		}
+		return nil
+	default:
+		return fmt.Errorf("%s are given, but a credential is one way in", strings.Join(given, " and "))
+	}
+}
+
+func (b *Basic) check() error {
+	switch {
+	case b.User == "" || b.Password == "":
+		return errors.New("user and password are required")
+	case strings.Contains(b.User, ":"):
+		return errors.New("user must not have a colon")
+	}
+	return nil
+}
+
+func (k *APIKey) check() error {
+	if k.Header != "" && !isToken(k.Header) {
+		return errors.New("header: not the name of a header")
+	}
+	return checkHashable("key", k.Key, k.SHA256)
+}
+
+func (t *Token) check() error {
+	if t.Parameter != "" && !isToken(t.Parameter) {
+		return errors.New("parameter: not the name of a query parameter")
+	}
+	return checkHashable("token", t.Token, t.SHA256)
+}
+
+// checkHashable judges a secret that is given as itself or as its digest.
+func checkHashable(name string, secret Secret, digest Fingerprint) error {
+	if (secret == "") == (digest == "") {
+		return fmt.Errorf("one of %s and sha256 is required", name)
+	}
+	if digest != "" {
+		if _, err := digest.Bytes(); err != nil {
+			return fmt.Errorf("sha256: %w", err)
+		}
+	}
+	return nil
+}
+
+// isToken reports whether s is a token of RFC 9110, as names of headers are.
+func isToken(s string) bool {
+	for i := range len(s) {
+		c := s[i]
+		if c <= ' ' || c > '~' || strings.IndexByte(`()<>@,;:\"/[]?={}`, c) >= 0 {
+			return false
+		}
+	}
+	return s != ""
+}
