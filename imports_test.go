@@ -44,7 +44,7 @@ func TestImports(t *testing.T) {
 		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/auth":        {"internal/tenant"},
-		"internal/server":      {"internal/auth", "internal/keystore", "internal/tenant", "speke"},
+		"internal/server":      {"internal/auth", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -30,6 +30,15 @@ type Principal struct {
 	Brand string
 }
 
+// LogValue implements [slog.LogValuer].
+func (p *Principal) LogValue() slog.Value {
+	attrs := []slog.Attr{slog.String("tenant", p.Tenant), slog.String("credential", p.Credential)}
+	if p.Brand != "" {
+		attrs = append(attrs, slog.String("brand", p.Brand))
+	}
+	return slog.GroupValue(attrs...)
+}
+
 var (
 	// ErrUnauthenticated reports a credential that is missing, wrong or
 	// expired, or whose tenant does not exist. There is one answer to all of

@@ -45,16 +45,8 @@ type Server struct {
 func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
-	allowed := make(map[string]string) // methods by path
 	for _, route := range Routes() {
-		s.mux.HandleFunc(route.Method+" "+route.Path, s.handler(route))
-		allowed[route.Path] = route.Method
-	}
-	for path, method := range allowed {
-		s.mux.HandleFunc(path, s.handler(Route{handle: func(s *Server, w http.ResponseWriter, _ *http.Request, _ []byte) error {
-			w.Header().Set("Allow", method)
-			return errMethod
-		}}))
+		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
@@ -77,14 +69,30 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
 		buf.Reset()
-		err := readBody(buf, w, r, route.MaxBody)
+		err := route.allow(w, r)
+		if err == nil {
+			err = readBody(buf, w, r, route.MaxBody)
+		}
 		if err == nil {
 			err = route.handle(s, w, r, buf.Bytes())
 		}
 		if err != nil {
+			if route.ErrorHeader != "" {
+				_, text := answerTo(err)
+				w.Header()[route.ErrorHeader] = []string{text}
+			}
 			s.fail(w, r, id, err)
 		}
 	}
+}
+
+// allow refuses methods other than the route's.
+func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == route.Method || route.Method == "" || r.Method == http.MethodHead && route.Method == http.MethodGet {
+		return nil
+	}
+	w.Header().Set("Allow", route.Method)
+	return errMethod
 }
 
 // readBody reads the whole body, since some credentials cover it with a
@@ -114,12 +122,20 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 // the answer. Nothing is created before the request has been validated as a
 // whole.
 func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte) error {
+	return s.answerVendor(w, r, body, nil)
+}
+
+// answerVendor is answerKeys for a route that is used to more than SPEKE.
+func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byte, v *vendor) error {
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
 	t, err := s.tenants.Tenant(r.Context(), who.Tenant)
 	if err != nil {
+		return err
+	}
+	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
@@ -132,7 +148,7 @@ func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte)
 	}
 	if s.log.Enabled(r.Context(), slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(r.Context(), logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
-			slog.String("tenant", t.ID), slog.String("credential", who.Credential), slog.String("profile", req.Profile.String()),
+			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
 			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
 	}
 	h := w.Header()

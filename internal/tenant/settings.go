@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"spekeasy/contentkey"
@@ -23,10 +24,15 @@ type Settings struct {
 	ID          string       `yaml:"id" json:"id"`
 	Credentials []Credential `yaml:"credentials,omitempty" json:"-"`
 
+	// Aliases are other names of the tenant on routes that name it, such as
+	// the ID that a vendor gave to it.
+	Aliases []string `yaml:"aliases,omitempty" json:"aliases,omitempty"`
+
 	KeySource   KeySource `yaml:"key_source,omitempty" json:"key_source,omitzero"`
-	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`         // as-asked, uuidv5, uuidv5-scheme, sha256-xor
-	KIDReuse    Reuse     `yaml:"kid_reuse,omitempty" json:"kid_reuse,omitzero"`       // one key ID under another content ID
-	SchemeReuse Reuse     `yaml:"scheme_reuse,omitempty" json:"scheme_reuse,omitzero"` // one key ID under another scheme
+	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`                   // as-asked, uuidv5, uuidv5-scheme, sha256-xor
+	Override    string    `yaml:"override_kid_rule,omitempty" json:"override_kid_rule,omitzero"` // where a request asks for it; by default sha256-xor
+	KIDReuse    Reuse     `yaml:"kid_reuse,omitempty" json:"kid_reuse,omitzero"`                 // one key ID under another content ID
+	SchemeReuse Reuse     `yaml:"scheme_reuse,omitempty" json:"scheme_reuse,omitzero"`           // one key ID under another scheme
 
 	DRM          drm.Settings        `yaml:"drm,omitempty" json:"drm,omitzero"`
 	V1Scheme     contentkey.Scheme   `yaml:"v1_scheme,omitempty" json:"v1_scheme,omitzero"` // what SPEKE v1 is signaled with; empty derives it
@@ -79,7 +85,7 @@ type Output struct {
 // Build checks the settings and makes the tenant. The error names the member
 // that is wrong, never a secret.
 func (s *Settings) Build() (*Tenant, error) {
-	t := &Tenant{ID: s.ID}
+	t := &Tenant{ID: s.ID, Aliases: s.Aliases}
 	if err := keystore.CheckTenant(s.ID); err != nil {
 		return nil, fmt.Errorf("id: %w", err)
 	}
@@ -89,6 +95,14 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.KIDRule, err = kidrule.Parse(s.KIDRule); err != nil {
 		return nil, fmt.Errorf("kid_rule: %w", err)
+	}
+	if t.OverrideRule = kidrule.SHA256XOR; s.Override != "" {
+		if t.OverrideRule, err = kidrule.Parse(s.Override); err != nil {
+			return nil, fmt.Errorf("override_kid_rule: %w", err)
+		}
+	}
+	if slices.Contains(s.Aliases, "") {
+		return nil, errors.New("aliases: must not be empty")
 	}
 	if t.Reuse.RefuseKID, err = s.KIDReuse.refuse(); err != nil {
 		return nil, fmt.Errorf("kid_reuse: %w", err)

@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
@@ -29,8 +30,17 @@ type Tenant struct {
 	Policy       speke.Policy
 	Source       keystore.Source
 	KIDRule      kidrule.Rule
+	OverrideRule kidrule.Rule // on routes where a request may ask for other key IDs
+	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+}
+
+// Named reports whether a request that names its tenant so may mean this one.
+// The IDs of vendors are GUIDs, in any case.
+func (t *Tenant) Named(name string) bool {
+	return strings.EqualFold(name, t.ID) ||
+		slices.ContainsFunc(t.Aliases, func(alias string) bool { return strings.EqualFold(name, alias) })
 }
 
 // CertificatePolicy says to which certificates content keys may be encrypted,
