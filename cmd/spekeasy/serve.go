@@ -121,6 +121,9 @@ func newConfig(e *env) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := app.Check(c); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
 			_, err = fmt.Fprintf(e.stdout, "%s: good, %d tenants\n", args[0], len(c.Tenants))
 			return err
 		},

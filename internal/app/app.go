@@ -156,7 +156,11 @@ func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authent
 		}
 		tenants[s.ID] = t
 	}
-	authenticator, err := auth.New(c.Tenants, auth.Options{Log: log, TrustedProxies: c.TrustedProxies})
+	o, err := authOptions(c, log)
+	if err != nil {
+		return nil, nil, err
+	}
+	authenticator, err := auth.New(c.Tenants, o)
 	return tenants, authenticator, err
 }
 

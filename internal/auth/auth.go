@@ -63,6 +63,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix
 
 	Throttle Throttle
+	Digest   Digest
 }
 
 // Authenticator lets requests in by the credentials that it was made with.
@@ -105,6 +106,10 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 	}
 	a := &Authenticator{now: o.Now, log: o.Log, trusted: o.TrustedProxies, throttle: newThrottle(o.Throttle, o.Now)}
 	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic()
+	digest, err := newDigest(o.Digest, o.Now)
+	if err != nil {
+		return nil, err
+	}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {
@@ -120,6 +125,8 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 				m = apiKeys
 			case c.Token != nil:
 				m = tokens
+			case c.Digest != nil:
+				m = digest
 			case c.Basic != nil:
 				m = basic
 			}
@@ -129,7 +136,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 			a.remind(g, o.Now())
 		}
 	}
-	a.methods = slices.DeleteFunc([]method{apiKeys, tokens, basic}, method.empty)
+	a.methods = slices.DeleteFunc([]method{apiKeys, tokens, digest, basic}, method.empty)
 	return a, nil
 }
 
@@ -153,8 +160,11 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, 
 			refused = err
 		}
 	}
-	if refused == nil {
+	switch {
+	case refused == nil:
 		return nil, ErrUnauthenticated
+	case refused == errStale: //nolint:errorlint // never wrapped
+		return nil, refused // the password was right
 	}
 	return nil, a.throttle.failed(a.source(r), refused)
 }

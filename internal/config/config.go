@@ -25,11 +25,25 @@ type Config struct {
 	// TrustedProxies are networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 
+	Auth    Auth    `yaml:"auth"`
 	Cache   Cache   `yaml:"cache"`
 	Sealing Sealing `yaml:"sealing"`
 	Log     Log     `yaml:"log"`
 
 	Tenants []tenant.Settings `yaml:"tenants"`
+}
+
+// Auth is about the ways in as such; credentials belong to tenants.
+type Auth struct {
+	Digest Digest `yaml:"digest"`
+}
+
+// Digest is about HTTP Digest authentication.
+type Digest struct {
+	Algorithms []string      `yaml:"algorithms"` // in order of preference: SHA-256, MD5
+	Integrity  bool          `yaml:"integrity"`  // offers qop=auth-int too
+	Lifetime   Duration      `yaml:"lifetime"`   // of a nonce
+	Key        tenant.Secret `yaml:"key"`        // signs nonces; of each process by default, shared by servers that clients reach by turns
 }
 
 // Cache bounds the opened content keys that are kept in memory.
@@ -74,6 +88,7 @@ func Default() *Config {
 		Cache:   Cache{Bytes: 16 << 20, Lifetime: Duration(5 * time.Minute)},
 		Sealing: Sealing{Reuse: Duration(time.Minute)},
 		Log:     Log{Format: "text"},
+		Auth:    Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)}},
 	}
 }
 
@@ -128,6 +143,9 @@ func (c *Config) Check() error {
 	}
 	if r := time.Duration(c.Sealing.Reuse); r < 0 || r > maxSealingReuse {
 		add("sealing.reuse: must be between 0 and %s", maxSealingReuse)
+	}
+	if c.Auth.Digest.Lifetime <= 0 {
+		add("auth.digest.lifetime: must be positive")
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		add("log.format: %q is neither text nor json", c.Log.Format)

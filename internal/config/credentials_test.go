@@ -26,6 +26,7 @@ func TestCredentials(t *testing.T) {
 		"api key, hashed":   "{name: c, api_key: {header: keyos-userkey, sha256: '" + digestHex + "'}}",
 		"token":             "{name: c, token: {token: t}}",
 		"token, hashed":     "{name: c, token: {parameter: kms-token, sha256: '" + strings.ReplaceAll(digestHex, ":", "") + "'}}",
+		"digest":            "{name: c, digest: {user: u, password: p, rfc2069: true}}",
 		"from date to time": "{name: c, not_before: 2026-01-31, expires: 2026-02-28T12:00:00+01:00, api_key: {key: k}}",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +53,7 @@ func TestCredentialTimes(t *testing.T) {
 // secret is among them.
 func TestCredentialFaults(t *testing.T) {
 	for text, want := range map[string]string{
-		"{name: c}":                                                               "no way in is given: one of basic, api_key, token is required",
+		"{name: c}":                                                               "no way in is given: one of basic, api_key, token, ",
 		"{api_key: {key: hunter2}}":                                               "name: required",
 		"{name: c, expires: 2026-13-01}":                                          "expires: neither a date such as 2026-12-31 nor a time such as 2026-12-31T12:00:00Z",
 		"{name: c, api_key: {}}":                                                  "api_key: one of key and sha256 is required",
@@ -62,6 +63,8 @@ func TestCredentialFaults(t *testing.T) {
 		"{name: c, api_key: {key: hunter2, header: 'a b'}}":                       "api_key: header: not the name of a header",
 		"{name: c, token: {token: hunter2, parameter: 'a&b=c'}}":                  "token: parameter: not the name of a query parameter",
 		"{name: c, basic: {user: u}}":                                             "basic: user and password are required",
+		"{name: c, digest: {user: u}}":                                                                  "digest: user and password are required",
+		"{name: c, digest: {user: 'u:v', password: hunter2}}":                                           "digest: user must not have a colon",
 		"{name: c, basic: {user: 'u:v', password: hunter2}}":                      "basic: user must not have a colon",
 		"{name: c, basic: {user: u, password: hunter2}, token: {token: hunter2}}": "basic and token are given, but a credential is one way in",
 		"{name: c, not_before: 2026-02-02, expires: 2026-02-02, basic: {user: hunter2, password: pw}}": "expires: must be after not_before",

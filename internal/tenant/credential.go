@@ -21,6 +21,7 @@ type Credential struct {
 	Basic  *Basic  `yaml:"basic,omitempty"`
 	APIKey *APIKey `yaml:"api_key,omitempty"`
 	Token  *Token  `yaml:"token,omitempty"`
+	Digest *Digest `yaml:"digest,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -113,6 +114,14 @@ func (c *Credential) Validity() (from, until time.Time, err error) {
 	return from, until, nil
 }
 
+// Digest is a user name and password for HTTP Digest (RFC 7616). The scheme
+// needs the password itself, or what is as good as it.
+type Digest struct {
+	User     string `yaml:"user"`
+	Password Secret `yaml:"password"`
+	RFC2069  bool   `yaml:"rfc2069,omitempty"` // allows clients without qop, whose requests can be replayed
+}
+
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {
 	if c.Name == "" {
@@ -133,6 +142,7 @@ func (c *Credential) Check() error {
 	kind("basic", c.Basic != nil, c.Basic.check)
 	kind("api_key", c.APIKey != nil, c.APIKey.check)
 	kind("token", c.Token != nil, c.Token.check)
+	kind("digest", c.Digest != nil, c.Digest.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))
@@ -151,6 +161,16 @@ func (b *Basic) check() error {
 	case b.User == "" || b.Password == "":
 		return errors.New("user and password are required")
 	case strings.Contains(b.User, ":"):
+		return errors.New("user must not have a colon")
+	}
+	return nil
+}
+
+func (d *Digest) check() error {
+	switch {
+	case d.User == "" || d.Password == "":
+		return errors.New("user and password are required")
+	case strings.Contains(d.User, ":"):
 		return errors.New("user must not have a colon")
 	}
 	return nil
