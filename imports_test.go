@@ -41,9 +41,10 @@ func TestImports(t *testing.T) {
 		"encryptor":            {"contentkey", "cpix", "drm", "internal/xmltree"},
 		"internal/keystore":    {"contentkey"},
 		"internal/kidrule":     {"contentkey"},
-		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
+		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/password", "speke"},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
-		"internal/auth":        {"internal/tenant"},
+		"internal/auth":        {"internal/password", "internal/tenant"},
+		"internal/password":    {},
 		"internal/server":      {"internal/auth", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {

@@ -105,7 +105,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{now: o.Now, log: o.Log, trusted: o.TrustedProxies, throttle: newThrottle(o.Throttle, o.Now)}
-	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic()
+	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic(newHashed(a))
 	digest, err := newDigest(o.Digest, o.Now)
 	if err != nil {
 		return nil, err
@@ -141,12 +141,13 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 }
 
 // Authenticate returns who sent the request. The error wraps
-// [ErrUnauthenticated] or is a [*ThrottledError].
+// [ErrUnauthenticated], then perhaps as a [*ThrottledError], or says why it
+// could not be found out.
 //
 // One good credential is enough: what else a request carries, such as the key
 // that a proxy wanted, does no harm.
 func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, error) {
-	var refused error
+	var refused, unable error
 	for _, m := range a.methods {
 		g, err := m.authenticate(r, body)
 		if err == nil {
@@ -156,11 +157,17 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, 
 				return &g.Principal, nil
 			}
 		}
-		if err != errAbsent && refused == nil { //nolint:errorlint // never wrapped
+		switch {
+		case err == errAbsent: //nolint:errorlint // never wrapped
+		case !errors.Is(err, ErrUnauthenticated):
+			unable = err
+		case refused == nil:
 			refused = err
 		}
 	}
 	switch {
+	case unable != nil:
+		return nil, unable
 	case refused == nil:
 		return nil, ErrUnauthenticated
 	case refused == errStale: //nolint:errorlint // never wrapped

@@ -298,7 +298,7 @@ func TestThrottle(t *testing.T) {
 	}
 	plain := func(err error) {
 		t.Helper()
-		if !errors.Is(err, auth.ErrUnauthenticated) {
+		if e := (*auth.ThrottledError)(nil); !errors.Is(err, auth.ErrUnauthenticated) || errors.As(err, &e) {
 			t.Fatalf("got %v, want unauthenticated", err)
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"spekeasy/internal/password"
 	"spekeasy/internal/tenant"
 )
 
@@ -13,51 +14,70 @@ import (
 // several passwords, so that one can be changed while the other still works.
 type basic struct {
 	keyed
-	users map[string][]basicEntry
+	users  map[string][]basicEntry
+	hashed *hashed
 }
 
+// basicEntry has a MAC of the password, or else its hash.
 type basicEntry struct {
 	grant *grant
 	mac   sum
+	hash  *password.Hash
 }
 
-func newBasic() *basic { return &basic{keyed: newKeyed(), users: make(map[string][]basicEntry)} }
+func newBasic(hashed *hashed) *basic {
+	return &basic{keyed: newKeyed(), users: make(map[string][]basicEntry), hashed: hashed}
+}
 
 func (b *basic) empty() bool { return len(b.users) == 0 }
 
 func (b *basic) add(g *grant, c *tenant.Credential) error {
-	for _, e := range b.users[c.Basic.User] {
+	user := c.Basic.User
+	for _, e := range b.users[user] {
 		if e.grant.Tenant != g.Tenant {
-			return fmt.Errorf("basic: user %q belongs to tenant %s", c.Basic.User, e.grant.Tenant)
+			return fmt.Errorf("basic: user %q belongs to tenant %s", user, e.grant.Tenant)
 		}
 	}
-	b.users[c.Basic.User] = append(b.users[c.Basic.User], basicEntry{grant: g, mac: b.of(c.Basic.User, string(c.Basic.Password))})
+	e := basicEntry{grant: g}
+	if c.Basic.PasswordHash != "" {
+		var err error
+		if e.hash, err = password.Parse(string(c.Basic.PasswordHash)); err != nil {
+			return fmt.Errorf("basic: password_hash: %w", err)
+		}
+		b.hashed.decoy = e.hash
+	} else {
+		e.mac = b.of(user, string(c.Basic.Password))
+	}
+	b.users[user] = append(b.users[user], e)
 	return nil
 }
 
 func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
-	user, password, ok := r.BasicAuth()
+	user, pass, ok := r.BasicAuth()
 	if !ok {
 		return nil, errAbsent
 	}
 	// Both sides are MACs of one length, and an unknown user costs the same
 	// MAC, so that the time of an answer tells nothing.
-	mac := b.of(user, password)
+	mac := b.of(user, pass)
 	entries := b.users[user]
 	var found *grant
 	for i := range entries {
-		if subtle.ConstantTimeCompare(mac[:], entries[i].mac[:]) == 1 {
-			found = entries[i].grant
+		if e := &entries[i]; e.hash == nil && subtle.ConstantTimeCompare(mac[:], e.mac[:]) == 1 {
+			found = e.grant
 		}
 	}
-	switch {
-	case found != nil:
+	if found != nil {
 		return found, nil
-	case len(entries) == 0:
-		return nil, &refusal{kind: "basic", why: "unknown user"}
-	default:
-		return nil, &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
 	}
+	refused := &refusal{kind: "basic", why: "unknown user"}
+	if len(entries) > 0 {
+		refused = &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
+	}
+	if b.hashed.decoy == nil {
+		return nil, refused
+	}
+	return b.hashed.find(r, mac, entries, pass, refused)
 }
 
 func (b *basic) challenge(error) []string { return []string{`Basic realm="spekeasy", charset="UTF-8"`} }

@@ -51,30 +51,38 @@ func newThrottle(o Throttle, now func() time.Time) *throttle {
 	}
 }
 
-// ThrottledError reports a failed attempt beyond what [Throttle] allows to
+// ThrottledError is an [ErrUnauthenticated] beyond what [Throttle] allows to
 // its source or to the credential that it claims to be. A good credential
-// gets in however many others have failed.
+// gets in however many others have failed; only a password that is kept as a
+// slow hash, and that this process has not seen yet, waits its turn among the
+// guesses of others.
 type ThrottledError struct {
 	After   time.Duration // when to try again
 	refused error         // for the log
 }
+
+func (e *ThrottledError) Unwrap() error { return e.refused }
 
 func (e *ThrottledError) Error() string { return "too many failed attempts: " + e.refused.Error() }
 
 // failed counts a refusal and returns it, or a [ThrottledError] beyond the
 // bounds.
 func (t *throttle) failed(source string, refused error) error {
-	keys := [2]string{"address " + source}
-	if r := (*refusal)(nil); errors.As(refused, &r) && r.name != "" {
-		keys[1] = "credential " + r.name
+	if already := (*ThrottledError)(nil); errors.As(refused, &already) {
+		return refused
 	}
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var wait time.Duration
-	for _, key := range keys {
-		if key != "" {
-			wait = max(wait, t.count(key, now))
+	for _, key := range countedBy(source, refused) {
+		until, one := t.check(key, now)
+		wait = max(wait, one)
+		if one == 0 {
+			if len(t.forget) >= t.size {
+				t.shrink(now)
+			}
+			t.forget[key] = until
 		}
 	}
 	if wait > 0 {
@@ -83,21 +91,37 @@ func (t *throttle) failed(source string, refused error) error {
 	return refused
 }
 
-// count adds a failure, and returns how long to wait if there were too many
-// already.
-func (t *throttle) count(key string, now time.Time) time.Duration {
-	at := t.forget[key]
-	if at.Before(now) {
-		at = now
+// wait returns how long it takes until an attempt like the refused one may
+// fail again.
+func (t *throttle) wait(source string, refused error) (wait time.Duration) {
+	now := t.now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, key := range countedBy(source, refused) {
+		_, one := t.check(key, now)
+		wait = max(wait, one)
 	}
-	if wait := at.Add(t.every).Sub(now) - t.ahead; wait > 0 {
-		return wait
+	return wait
+}
+
+// countedBy returns what a failure counts for.
+func countedBy(source string, refused error) []string {
+	keys := []string{"address " + source}
+	if r := (*refusal)(nil); errors.As(refused, &r) && r.name != "" {
+		keys = append(keys, "credential "+r.name)
 	}
-	if len(t.forget) >= t.size {
-		t.shrink(now)
+	return keys
+}
+
+// check returns when one more failure would be forgotten, and how long to
+// wait if it is one too many.
+func (t *throttle) check(key string, now time.Time) (until time.Time, wait time.Duration) {
+	until = t.forget[key]
+	if until.Before(now) {
+		until = now
 	}
-	t.forget[key] = at.Add(t.every)
-	return 0
+	until = until.Add(t.every)
+	return until, max(0, until.Sub(now)-t.ahead)
 }
 
 // shrink drops what is forgotten anyway, and if that is not enough then half

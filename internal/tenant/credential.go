@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"strings"
 	"time"
+
+	"spekeasy/internal/password"
 )
 
 // Credential is a way in for a tenant's encryptors. A tenant may have several
@@ -73,8 +75,9 @@ func (f Fingerprint) Bytes() ([sha256.Size]byte, error) {
 
 // Basic is a user name and password (RFC 7617).
 type Basic struct {
-	User     string `yaml:"user"`
-	Password Secret `yaml:"password"`
+	User         string `yaml:"user"`
+	Password     Secret `yaml:"password,omitempty"`
+	PasswordHash Secret `yaml:"password_hash,omitempty"` // bcrypt or argon2id, instead of the password
 }
 
 // APIKey is a secret that is the whole value of a header.
@@ -158,10 +161,14 @@ func (c *Credential) Check() error {
 
 func (b *Basic) check() error {
 	switch {
-	case b.User == "" || b.Password == "":
-		return errors.New("user and password are required")
+	case b.User == "" || (b.Password == "") == (b.PasswordHash == ""):
+		return errors.New("user and one of password and password_hash are required")
 	case strings.Contains(b.User, ":"):
 		return errors.New("user must not have a colon")
+	case b.PasswordHash != "":
+		if _, err := password.Parse(string(b.PasswordHash)); err != nil {
+			return fmt.Errorf("password_hash: %w", err)
+		}
 	}
 	return nil
 }
