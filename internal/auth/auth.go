@@ -64,6 +64,10 @@ type Options struct {
 
 	Throttle Throttle
 	Digest   Digest
+	OAuth    OAuth
+
+	// HTTP fetches the keys of external issuers; a plain client by default.
+	HTTP *http.Client
 }
 
 // Authenticator lets requests in by the credentials that it was made with.
@@ -73,6 +77,7 @@ type Authenticator struct {
 	log      *slog.Logger
 	trusted  []netip.Prefix
 	throttle *throttle
+	issuer   *issuer
 }
 
 // method is one way in.
@@ -110,6 +115,10 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 	if err != nil {
 		return nil, err
 	}
+	if a.issuer, err = newIssuer(o.OAuth); err != nil {
+		return nil, err
+	}
+	bearer := newBearer(a.issuer, o.HTTP, o.Now)
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {
@@ -127,6 +136,8 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 				m = tokens
 			case c.Digest != nil:
 				m = digest
+			case c.OAuthClient != nil, c.JWT != nil:
+				m = bearer
 			case c.Basic != nil:
 				m = basic
 			}
@@ -136,7 +147,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 			a.remind(g, o.Now())
 		}
 	}
-	a.methods = slices.DeleteFunc([]method{apiKeys, tokens, digest, basic}, method.empty)
+	a.methods = slices.DeleteFunc([]method{apiKeys, tokens, digest, bearer, basic}, method.empty)
 	return a, nil
 }
 

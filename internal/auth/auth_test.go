@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,11 +22,24 @@ import (
 var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 // clock is a time that tests move.
-type clock struct{ time.Time }
+type clock struct {
+	mu   sync.Mutex
+	time time.Time
+}
 
-func (c *clock) now() time.Time { return c.Time }
+func newClock(t time.Time) *clock { return &clock{time: t} }
 
-func (c *clock) advance(d time.Duration) { c.Time = c.Add(d) }
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.time
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.time = c.time.Add(d)
+}
 
 func at(t time.Time) tenant.Time { return tenant.Time(t.Format(time.RFC3339)) }
 
@@ -88,7 +102,7 @@ func TestNobodyWithoutCredentials(t *testing.T) {
 // TestValidity: a credential outside its time looks like a wrong one, two of
 // them overlap while a secret is changed (SX-AUTH-08).
 func TestValidity(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(
 		tenant.Credential{Name: "old", Expires: at(noon.Add(time.Hour)), Basic: &tenant.Basic{User: "acme", Password: "one"}},
 		tenant.Credential{Name: "new", NotBefore: at(noon.Add(time.Minute)), Basic: &tenant.Basic{User: "acme", Password: "two"}},
@@ -108,7 +122,7 @@ func TestValidity(t *testing.T) {
 // start and once a day as long as it is used.
 func TestReminder(t *testing.T) {
 	var log bytes.Buffer
-	c := &clock{noon}
+	c := newClock(noon)
 	customers := customer(
 		tenant.Credential{Name: "soon", Expires: at(noon.AddDate(0, 0, 10)), Basic: &tenant.Basic{User: "acme", Password: "one"}},
 		tenant.Credential{Name: "later", Expires: at(noon.AddDate(0, 0, 15)), Basic: &tenant.Basic{User: "acme", Password: "two"}},
@@ -274,7 +288,7 @@ func TestShared(t *testing.T) {
 // TestThrottle: failures are bounded by source and by credential, and nobody
 // is locked out by them.
 func TestThrottle(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(
 		tenant.Credential{Name: "user", Basic: &tenant.Basic{User: "acme", Password: "secret"}},
 		tenant.Credential{Name: "key", APIKey: &tenant.APIKey{Key: "key"}},
@@ -355,7 +369,7 @@ func TestThrottle(t *testing.T) {
 // TestThrottleMemory: however many sources fail, what is kept is bounded, and
 // those that fail most are not forgotten for each other at once.
 func TestThrottleMemory(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(tenant.Credential{Name: "key", APIKey: &tenant.APIKey{Key: "key"}}),
 		auth.Options{Now: c.now, Throttle: auth.Throttle{Burst: 1, Every: time.Second, Size: 100}})
 	for i := range 1000 {

@@ -152,7 +152,7 @@ func nonceOf(t *testing.T, a *auth.Authenticator, algorithm string, err error) (
 }
 
 func TestDigest(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(
 		tenant.Credential{Name: "one", Digest: &tenant.Digest{User: "encoder", Password: "first"}},
 		tenant.Credential{Name: "two", Digest: &tenant.Digest{User: "encoder", Password: "second"}}, // rotation
@@ -245,7 +245,7 @@ func TestDigestCluster(t *testing.T) {
 // TestDigestMemory: more nonces than are remembered make old ones stale and
 // never good again.
 func TestDigestMemory(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(tenant.Credential{Name: "c", Digest: &tenant.Digest{User: "encoder", Password: "secret"}}),
 		auth.Options{Now: c.now, Digest: auth.Digest{Size: 8}})
 	ask := func(nonce string, count int) error {

@@ -25,7 +25,7 @@ func bcryptOf(t testing.TB, password string, cost int) tenant.Secret {
 }
 
 func TestHashedPassword(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(
 		tenant.Credential{Name: "bcrypt", Basic: &tenant.Basic{User: "acme", PasswordHash: bcryptOf(t, "first", 4)}},
 		tenant.Credential{Name: "argon2", Expires: at(noon.Add(time.Hour)), Basic: &tenant.Basic{
@@ -46,7 +46,7 @@ func TestHashedPassword(t *testing.T) {
 // TestHashedPasswordGuessing: guesses are checked as fast as the throttle
 // allows and no faster, and whoever got in before does not notice.
 func TestHashedPasswordGuessing(t *testing.T) {
-	c := &clock{noon}
+	c := newClock(noon)
 	a := newAuth(t, customer(
 		tenant.Credential{Name: "known", Basic: &tenant.Basic{User: "acme", PasswordHash: bcryptOf(t, "known", 4)}},
 		tenant.Credential{Name: "fresh", Basic: &tenant.Basic{User: "beta", PasswordHash: bcryptOf(t, "fresh", 4)}},

@@ -36,6 +36,17 @@ type Config struct {
 // Auth is about the ways in as such; credentials belong to tenants.
 type Auth struct {
 	Digest Digest `yaml:"digest"`
+	OAuth  OAuth  `yaml:"oauth"`
+}
+
+// OAuth is about the tokens that the server itself issues.
+type OAuth struct {
+	Issuer   string   `yaml:"issuer"` // a name, or the server's URL
+	Lifetime Duration `yaml:"lifetime"`
+
+	// SigningKey is a PEM file with an Ed25519 or P-256 key (PKCS #8). Without
+	// it each process makes its own key, and tokens end with the process.
+	SigningKey string `yaml:"signing_key_file"`
 }
 
 // Digest is about HTTP Digest authentication.
@@ -79,7 +90,10 @@ func (d *Duration) UnmarshalText(b []byte) error {
 // MarshalText writes a duration.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-const maxSealingReuse = 10 * time.Minute
+const (
+	maxSealingReuse  = 10 * time.Minute
+	maxTokenLifetime = 24 * time.Hour
+)
 
 // Default returns the configuration that an empty file means.
 func Default() *Config {
@@ -88,7 +102,8 @@ func Default() *Config {
 		Cache:   Cache{Bytes: 16 << 20, Lifetime: Duration(5 * time.Minute)},
 		Sealing: Sealing{Reuse: Duration(time.Minute)},
 		Log:     Log{Format: "text"},
-		Auth:    Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)}},
+		Auth: Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)},
+			OAuth: OAuth{Issuer: "spekeasy", Lifetime: Duration(10 * time.Minute)}},
 	}
 }
 
@@ -146,6 +161,9 @@ func (c *Config) Check() error {
 	}
 	if c.Auth.Digest.Lifetime <= 0 {
 		add("auth.digest.lifetime: must be positive")
+	}
+	if l := time.Duration(c.Auth.OAuth.Lifetime); l < time.Minute || l > maxTokenLifetime {
+		add("auth.oauth.lifetime: must be between 1m and %s", maxTokenLifetime)
 	}
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		add("log.format: %q is neither text nor json", c.Log.Format)

@@ -28,6 +28,9 @@ func TestCredentials(t *testing.T) {
 		"token":             "{name: c, token: {token: t}}",
 		"token, hashed":     "{name: c, token: {parameter: kms-token, sha256: '" + strings.ReplaceAll(digestHex, ":", "") + "'}}",
 		"digest":            "{name: c, digest: {user: u, password: p, rfc2069: true}}",
+		"oauth client":      "{name: c, oauth_client: {id: i, secret: s}}",
+		"jwt":               "{name: c, jwt: {issuer: 'https://idp.example.com', jwks_url: 'https://idp.example.com/keys', audience: keys, claims: {tid: acme}}}",
+		"jwt from loopback": "{name: c, jwt: {issuer: i, jwks_url: 'http://127.0.0.1:1/keys', audience: keys}}",
 		"from date to time": "{name: c, not_before: 2026-01-31, expires: 2026-02-28T12:00:00+01:00, api_key: {key: k}}",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,6 +69,11 @@ func TestCredentialFaults(t *testing.T) {
 		"{name: c, basic: {user: u}}":                                                                  "basic: user and one of password and password_hash are required",
 		"{name: c, basic: {user: u, password: hunter2, password_hash: hunter2}}":                       "basic: user and one of password and password_hash are required",
 		"{name: c, basic: {user: u, password_hash: hunter2}}":                                          "basic: password_hash: neither a bcrypt nor an argon2id hash",
+		"{name: c, oauth_client: {id: i}}":                                                             "oauth_client: one of secret and sha256 is required",
+		"{name: c, oauth_client: {secret: hunter2}}":                                                   "oauth_client: id: required",
+		"{name: c, jwt: {issuer: i, jwks_url: 'https://i'}}":                                           "jwt: issuer, jwks_url and audience are required",
+		"{name: c, jwt: {issuer: i, audience: a, jwks_url: 'http://idp.example.com'}}":                 "jwt: jwks_url: https is required",
+		"{name: c, jwt: {issuer: i, audience: a, jwks_url: '/keys'}}":                                  "jwt: jwks_url: not a URL",
 		"{name: c, digest: {user: u}}":                                                                 "digest: user and password are required",
 		"{name: c, digest: {user: 'u:v', password: hunter2}}":                                          "digest: user must not have a colon",
 		"{name: c, basic: {user: 'u:v', password: hunter2}}":                                           "basic: user must not have a colon",

@@ -45,7 +45,7 @@ func answerTo(err error) (status int, text string) {
 		return http.StatusRequestEntityTooLarge, errTooLarge.Error()
 	case errors.Is(err, errBody):
 		return http.StatusBadRequest, errBody.Error()
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, auth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, keystore.ErrUnavailable.Error()
 	default:
 		return http.StatusInternalServerError, "internal error"
@@ -83,6 +83,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err err
 	w.WriteHeader(status)
 	io.WriteString(w, text) //nolint:errcheck // the client is gone, nothing to do
 
+	s.logRefusal(r, id, status, err)
+}
+
+// logRefusal writes to the log why a request was refused. A URL may hold a
+// token, so that the route stands for it.
+func (s *Server) logRefusal(r *http.Request, id string, status int, err error) {
 	level := slog.LevelWarn
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelError

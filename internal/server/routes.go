@@ -42,5 +42,5 @@ func Routes() []Route {
 	for _, base := range []string{"/speke/v1.0", "/speke"} {
 		routes = append(routes, Route{Method: http.MethodGet, Path: base + "/heartbeat", handle: (*Server).heartbeat})
 	}
-	return append(routes, vendorRoutes()...)
+	return append(append(routes, vendorRoutes()...), oauthRoutes()...)
 }

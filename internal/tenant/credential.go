@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 
@@ -24,6 +26,9 @@ type Credential struct {
 	APIKey *APIKey `yaml:"api_key,omitempty"`
 	Token  *Token  `yaml:"token,omitempty"`
 	Digest *Digest `yaml:"digest,omitempty"`
+
+	OAuthClient *OAuthClient `yaml:"oauth_client,omitempty"`
+	JWT         *JWT         `yaml:"jwt,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -125,6 +130,22 @@ type Digest struct {
 	RFC2069  bool   `yaml:"rfc2069,omitempty"` // allows clients without qop, whose requests can be replayed
 }
 
+// OAuthClient is a client of our own token endpoint (RFC 6749, 4.4).
+type OAuthClient struct {
+	ID     string      `yaml:"id"`
+	Secret Secret      `yaml:"secret,omitempty"`
+	SHA256 Fingerprint `yaml:"sha256,omitempty"` // of the secret, instead of it
+}
+
+// JWT is the tokens of an external issuer. A token opens the tenant if it was
+// issued for the audience and has all the claims.
+type JWT struct {
+	Issuer   string            `yaml:"issuer"`           // iss
+	JWKS     string            `yaml:"jwks_url"`         // where the issuer has its keys
+	Audience string            `yaml:"audience"`         // aud
+	Claims   map[string]string `yaml:"claims,omitempty"` // of a claim with several values, one has to be it
+}
+
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {
 	if c.Name == "" {
@@ -146,6 +167,8 @@ func (c *Credential) Check() error {
 	kind("api_key", c.APIKey != nil, c.APIKey.check)
 	kind("token", c.Token != nil, c.Token.check)
 	kind("digest", c.Digest != nil, c.Digest.check)
+	kind("oauth_client", c.OAuthClient != nil, c.OAuthClient.check)
+	kind("jwt", c.JWT != nil, c.JWT.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))
@@ -179,6 +202,28 @@ func (d *Digest) check() error {
 		return errors.New("user and password are required")
 	case strings.Contains(d.User, ":"):
 		return errors.New("user must not have a colon")
+	}
+	return nil
+}
+
+func (c *OAuthClient) check() error {
+	if c.ID == "" {
+		return errors.New("id: required")
+	}
+	return checkHashable("secret", c.Secret, c.SHA256)
+}
+
+func (j *JWT) check() error {
+	if j.Issuer == "" || j.Audience == "" {
+		return errors.New("issuer, jwks_url and audience are required")
+	}
+	u, err := url.Parse(j.JWKS)
+	if err != nil || u.Host == "" {
+		return errors.New("jwks_url: not a URL")
+	}
+	ip, _ := netip.ParseAddr(u.Hostname())
+	if u.Scheme != "https" && (u.Scheme != "http" || !ip.IsLoopback()) {
+		return errors.New("jwks_url: https is required")
 	}
 	return nil
 }
