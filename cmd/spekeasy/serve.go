@@ -96,7 +96,11 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err 
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", a.Store.Redacted(), "key_manager", a.KEK.Redacted())
-	if _, err := fmt.Fprintf(e.stdout, "ready http://%s\n", l.Addr()); err != nil {
+	scheme := "http"
+	if a.TLS != nil {
+		scheme = "https"
+	}
+	if _, err := fmt.Fprintf(e.stdout, "ready %s://%s\n", scheme, l.Addr()); err != nil {
 		return err
 	}
 	return a.Serve(ctx, l)

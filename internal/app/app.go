@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +45,7 @@ type App struct {
 	KEK      *url.URL // what wraps their data keys
 	Keystore *keystore.Keystore
 	Handler  http.Handler
+	TLS      *tls.Config // of the listener; nil for plain HTTP
 
 	log   *slog.Logger
 	close []func(context.Context) error // in the order of opening
@@ -70,6 +72,12 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+		return nil, err
+	}
+	if a.TLS != nil {
+		a.Handler = strictTransport(a.Handler)
+	}
 	return a, nil
 }
 
@@ -191,7 +199,14 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() {
+		if a.TLS != nil {
+			srv.TLSConfig = a.TLS
+			served <- srv.ServeTLS(l, "", "")
+			return
+		}
+		served <- srv.Serve(l)
+	}()
 	select {
 	case err := <-served:
 		return err

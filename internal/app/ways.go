@@ -17,7 +17,12 @@ import (
 // has to be opened but the files that it names, to find faults before the
 // start.
 func Check(c *config.Config) error {
-	_, _, err := customers(c, slog.New(slog.DiscardHandler))
+	log := slog.New(slog.DiscardHandler)
+	_, authenticator, err := customers(c, log)
+	if err != nil {
+		return err
+	}
+	_, err = listenerTLS(&c.TLS, authenticator, log)
 	return err
 }
 
@@ -28,7 +33,12 @@ func authOptions(c *config.Config, log *slog.Logger) (auth.Options, error) {
 	if err != nil {
 		return auth.Options{}, fmt.Errorf("auth.oauth.signing_key_file: %w", err)
 	}
+	cas, err := clientCAs(c.TLS.ClientCAFile)
+	if err != nil {
+		return auth.Options{}, fmt.Errorf("tls.client_ca_file: %w", err)
+	}
 	return auth.Options{
+		ClientCAs:      cas,
 		Log:            log,
 		TrustedProxies: c.TrustedProxies,
 		Digest: auth.Digest{

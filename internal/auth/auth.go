@@ -6,6 +6,7 @@ package auth
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -28,6 +29,11 @@ type Principal struct {
 	// Brand is what the request itself says it is for, a label below the
 	// tenant that proves nothing. Only some vendors' routes have one.
 	Brand string
+
+	// Sealed means that the credential is no secret, and that keys may go to
+	// the tenant's delivery certificates only, encrypted. Whoever answers must
+	// ask [Authenticator.CheckRecipients].
+	Sealed bool
 }
 
 // LogValue implements [slog.LogValuer].
@@ -66,6 +72,9 @@ type Options struct {
 	Digest   Digest
 	OAuth    OAuth
 
+	// ClientCAs issue the client certificates that are known by their subject.
+	ClientCAs *x509.CertPool
+
 	// HTTP fetches the keys of external issuers; a plain client by default.
 	HTTP *http.Client
 }
@@ -78,6 +87,8 @@ type Authenticator struct {
 	trusted  []netip.Prefix
 	throttle *throttle
 	issuer   *issuer
+	mtls     *mtls
+	delivery *delivery
 }
 
 // method is one way in.
@@ -118,6 +129,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 	if a.issuer, err = newIssuer(o.OAuth); err != nil {
 		return nil, err
 	}
+	a.mtls, a.delivery = newMTLS(o.ClientCAs, o.Now), newDelivery()
 	bearer := newBearer(a.issuer, o.HTTP, o.Now)
 	for i := range customers {
 		t := &customers[i]
@@ -138,6 +150,10 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 				m = digest
 			case c.OAuthClient != nil, c.JWT != nil:
 				m = bearer
+			case c.MTLS != nil:
+				m = a.mtls
+			case c.DeliveryCertificate != nil:
+				m = a.delivery
 			case c.Basic != nil:
 				m = basic
 			}
@@ -147,7 +163,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 			a.remind(g, o.Now())
 		}
 	}
-	a.methods = slices.DeleteFunc([]method{apiKeys, tokens, digest, bearer, basic}, method.empty)
+	a.methods = slices.DeleteFunc([]method{a.mtls, apiKeys, tokens, digest, bearer, basic, a.delivery}, method.empty)
 	return a, nil
 }
 
@@ -187,6 +203,10 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, 
 	return nil, a.throttle.failed(a.source(r), refused)
 }
 
+// AsksForCertificates reports whether the listener should ask clients for a
+// certificate. It need not verify it.
+func (a *Authenticator) AsksForCertificates() bool { return !a.mtls.empty() }
+
 // Challenge adds the WWW-Authenticate headers of a 401 answer to a request
 // that was refused with err.
 func (a *Authenticator) Challenge(h http.Header, err error) {
@@ -204,6 +224,7 @@ type grant struct {
 	Principal
 	notBefore, expires time.Time    // zero: no bound
 	reminded           atomic.Int64 // day of the last reminder, counted from 1970
+	certificateEnds    atomic.Int64 // of the client certificate seen last, in seconds from 1970; 0 for none
 }
 
 // valid holds that a credential outside its time looks like a wrong one.
@@ -226,7 +247,11 @@ const reminder = 14 * 24 * time.Hour
 // remind writes to the log that a credential ends soon, at the start and then
 // once a day as long as it is in use.
 func (a *Authenticator) remind(g *grant, now time.Time) {
-	if g.expires.IsZero() || now.Add(reminder).Before(g.expires) {
+	end := g.expires
+	if c := g.certificateEnds.Load(); c != 0 && (end.IsZero() || c < end.Unix()) {
+		end = time.Unix(c, 0).UTC()
+	}
+	if end.IsZero() || now.Add(reminder).Before(end) {
 		return
 	}
 	day := now.Unix() / (24 * 60 * 60)
@@ -234,10 +259,10 @@ func (a *Authenticator) remind(g *grant, now time.Time) {
 		return
 	}
 	text := "credential expires soon"
-	if !now.Before(g.expires) {
+	if !now.Before(end) {
 		text = "credential has expired"
 	}
-	a.log.Warn(text, "tenant", g.Tenant, "credential", g.Credential, "expires", g.expires)
+	a.log.Warn(text, "tenant", g.Tenant, "credential", g.Credential, "expires", end)
 }
 
 // refusal is a credential that was shown and opened nothing. It is for logs:

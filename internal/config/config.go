@@ -25,6 +25,7 @@ type Config struct {
 	// TrustedProxies are networks whose X-Forwarded-For is believed.
 	TrustedProxies []netip.Prefix `yaml:"trusted_proxies"`
 
+	TLS     TLS     `yaml:"tls"`
 	Auth    Auth    `yaml:"auth"`
 	Cache   Cache   `yaml:"cache"`
 	Sealing Sealing `yaml:"sealing"`
@@ -32,6 +33,23 @@ type Config struct {
 
 	Tenants []tenant.Settings `yaml:"tenants"`
 }
+
+// TLS is about the listener. Without files it speaks plain HTTP, for a proxy
+// in front.
+type TLS struct {
+	// CertFile and KeyFile are PEM files; they are read again when they change.
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+
+	// ClientCAFile is a PEM file with the CAs of client certificates that
+	// credentials name by their subject.
+	ClientCAFile string `yaml:"client_ca_file"`
+
+	MinVersion string `yaml:"min_version"` // 1.2, 1.3
+}
+
+// On reports whether the listener speaks TLS.
+func (t *TLS) On() bool { return t.CertFile != "" }
 
 // Auth is about the ways in as such; credentials belong to tenants.
 type Auth struct {
@@ -102,6 +120,7 @@ func Default() *Config {
 		Cache:   Cache{Bytes: 16 << 20, Lifetime: Duration(5 * time.Minute)},
 		Sealing: Sealing{Reuse: Duration(time.Minute)},
 		Log:     Log{Format: "text"},
+		TLS:     TLS{MinVersion: "1.2"},
 		Auth: Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)},
 			OAuth: OAuth{Issuer: "spekeasy", Lifetime: Duration(10 * time.Minute)}},
 	}
@@ -158,6 +177,12 @@ func (c *Config) Check() error {
 	}
 	if r := time.Duration(c.Sealing.Reuse); r < 0 || r > maxSealingReuse {
 		add("sealing.reuse: must be between 0 and %s", maxSealingReuse)
+	}
+	if (c.TLS.CertFile == "") != (c.TLS.KeyFile == "") {
+		add("tls: cert_file and key_file belong together")
+	}
+	if c.TLS.MinVersion != "1.2" && c.TLS.MinVersion != "1.3" {
+		add("tls.min_version: %q is neither 1.2 nor 1.3", c.TLS.MinVersion)
 	}
 	if c.Auth.Digest.Lifetime <= 0 {
 		add("auth.digest.lifetime: must be positive")

@@ -142,6 +142,15 @@ func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byt
 	if err != nil {
 		return err
 	}
+	if who.Sealed {
+		recipients, err := req.Recipients()
+		if err != nil {
+			return err
+		}
+		if err := s.auth.CheckRecipients(who, recipients); err != nil {
+			return err
+		}
+	}
 	answer, err := s.provider.Provide(r.Context(), t, req)
 	if err != nil {
 		return err

@@ -29,6 +29,9 @@ type Credential struct {
 
 	OAuthClient *OAuthClient `yaml:"oauth_client,omitempty"`
 	JWT         *JWT         `yaml:"jwt,omitempty"`
+
+	MTLS                *MTLS                `yaml:"mtls,omitempty"`
+	DeliveryCertificate *DeliveryCertificate `yaml:"delivery_certificate,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -76,6 +79,13 @@ func (f Fingerprint) Bytes() ([sha256.Size]byte, error) {
 		return [sha256.Size]byte{}, errors.New("not a SHA-256 digest in hexadecimal")
 	}
 	return [sha256.Size]byte(b), nil
+}
+
+func (f Fingerprint) check() error {
+	if _, err := f.Bytes(); err != nil {
+		return fmt.Errorf("sha256: %w", err)
+	}
+	return nil
 }
 
 // Basic is a user name and password (RFC 7617).
@@ -146,6 +156,19 @@ type JWT struct {
 	Claims   map[string]string `yaml:"claims,omitempty"` // of a claim with several values, one has to be it
 }
 
+// MTLS is a client certificate of mutual TLS.
+type MTLS struct {
+	SHA256  Fingerprint `yaml:"sha256,omitempty"`  // of the certificate in DER
+	Subject string      `yaml:"subject,omitempty"` // as in RFC 2253, of a certificate that a client CA issued
+}
+
+// DeliveryCertificate is a certificate to which keys are encrypted and which
+// stands for the tenant. It proves nothing: anybody who has it can have keys
+// made and learn key IDs, but nobody without its key can read one.
+type DeliveryCertificate struct {
+	SHA256 Fingerprint `yaml:"sha256"` // of the certificate in DER
+}
+
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {
 	if c.Name == "" {
@@ -169,6 +192,8 @@ func (c *Credential) Check() error {
 	kind("digest", c.Digest != nil, c.Digest.check)
 	kind("oauth_client", c.OAuthClient != nil, c.OAuthClient.check)
 	kind("jwt", c.JWT != nil, c.JWT.check)
+	kind("mtls", c.MTLS != nil, c.MTLS.check)
+	kind("delivery_certificate", c.DeliveryCertificate != nil, c.DeliveryCertificate.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))
@@ -228,6 +253,18 @@ func (j *JWT) check() error {
 	return nil
 }
 
+func (m *MTLS) check() error {
+	if (m.SHA256 == "") == (m.Subject == "") {
+		return errors.New("one of sha256 and subject is required")
+	}
+	if m.SHA256 == "" {
+		return nil
+	}
+	return m.SHA256.check()
+}
+
+func (d *DeliveryCertificate) check() error { return d.SHA256.check() }
+
 func (k *APIKey) check() error {
 	if k.Header != "" && !isToken(k.Header) {
 		return errors.New("header: not the name of a header")
@@ -247,12 +284,10 @@ func checkHashable(name string, secret Secret, digest Fingerprint) error {
 	if (secret == "") == (digest == "") {
 		return fmt.Errorf("one of %s and sha256 is required", name)
 	}
-	if digest != "" {
-		if _, err := digest.Bytes(); err != nil {
-			return fmt.Errorf("sha256: %w", err)
-		}
+	if digest == "" {
+		return nil
 	}
-	return nil
+	return digest.check()
 }
 
 // isToken reports whether s is a token of RFC 9110, as names of headers are.
