@@ -130,6 +130,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		return nil, err
 	}
 	a.mtls, a.delivery = newMTLS(o.ClientCAs, o.Now), newDelivery()
+	iam, sigv4 := new(iam), newSigV4(o.Now)
 	bearer := newBearer(a.issuer, o.HTTP, o.Now)
 	for i := range customers {
 		t := &customers[i]
@@ -154,6 +155,10 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 				m = a.mtls
 			case c.DeliveryCertificate != nil:
 				m = a.delivery
+			case c.IAM != nil:
+				m = iam
+			case c.SigV4 != nil:
+				m = sigv4
 			case c.Basic != nil:
 				m = basic
 			}
@@ -163,7 +168,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 			a.remind(g, o.Now())
 		}
 	}
-	a.methods = slices.DeleteFunc([]method{a.mtls, apiKeys, tokens, digest, bearer, basic, a.delivery}, method.empty)
+	a.methods = slices.DeleteFunc([]method{iam, a.mtls, sigv4, apiKeys, tokens, digest, bearer, basic, a.delivery}, method.empty)
 	return a, nil
 }
 

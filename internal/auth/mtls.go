@@ -47,12 +47,15 @@ func (m *mtls) add(g *grant, c *tenant.Credential) error {
 	return claimPrint(m.byPrint, c.MTLS.SHA256, g)
 }
 
+// named is what belongs to a credential.
+type named interface{ name() string }
+
 // claim lets one credential have a key.
-func claim[K comparable](all map[K]*grant, key K, g *grant) error {
-	if other := all[key]; other != nil {
+func claim[K comparable, V named](all map[K]V, key K, v V) error {
+	if other, taken := all[key]; taken {
 		return fmt.Errorf("the same as credential %s", other.name())
 	}
-	all[key] = g
+	all[key] = v
 	return nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -32,6 +34,9 @@ type Credential struct {
 
 	MTLS                *MTLS                `yaml:"mtls,omitempty"`
 	DeliveryCertificate *DeliveryCertificate `yaml:"delivery_certificate,omitempty"`
+
+	IAM   *IAM   `yaml:"iam,omitempty"`
+	SigV4 *SigV4 `yaml:"sigv4,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -169,6 +174,21 @@ type DeliveryCertificate struct {
 	SHA256 Fingerprint `yaml:"sha256"` // of the certificate in DER
 }
 
+// IAM is principals of AWS IAM that an API gateway has recognized.
+type IAM struct {
+	// ARNs of roles, users and sessions; "*" in what follows the account is
+	// any text without a slash. The ARN of a role stands for its sessions too.
+	ARNs []string `yaml:"arns"`
+}
+
+// SigV4 is an access key that we issue for AWS Signature Version 4. The
+// scheme needs the secret itself.
+type SigV4 struct {
+	AccessKeyID     string   `yaml:"access_key_id"`
+	SecretAccessKey Secret   `yaml:"secret_access_key"`
+	Regions         []string `yaml:"regions"` // that the scope of a signature may have
+}
+
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {
 	if c.Name == "" {
@@ -194,6 +214,8 @@ func (c *Credential) Check() error {
 	kind("jwt", c.JWT != nil, c.JWT.check)
 	kind("mtls", c.MTLS != nil, c.MTLS.check)
 	kind("delivery_certificate", c.DeliveryCertificate != nil, c.DeliveryCertificate.check)
+	kind("iam", c.IAM != nil, c.IAM.check)
+	kind("sigv4", c.SigV4 != nil, c.SigV4.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))
@@ -264,6 +286,36 @@ func (m *MTLS) check() error {
 }
 
 func (d *DeliveryCertificate) check() error { return d.SHA256.check() }
+
+func (i *IAM) check() error {
+	if len(i.ARNs) == 0 {
+		return errors.New("arns: at least one is required")
+	}
+	for _, arn := range i.ARNs {
+		if !arnPattern.MatchString(arn) {
+			return fmt.Errorf("arns: %q is not the ARN of a role, user or session in one account", arn)
+		}
+	}
+	return nil
+}
+
+// arnPattern wants an account: without one, everybody with an AWS account
+// would fit.
+var arnPattern = regexp.MustCompile(`^arn:aws(-[a-z]+)*:(iam::[0-9]{12}:(role|user)|sts::[0-9]{12}:(assumed-role|federated-user))/[\w+=,.@/*-]+$`)
+
+func (s *SigV4) check() error {
+	switch {
+	case !accessKeyPattern.MatchString(s.AccessKeyID):
+		return errors.New("access_key_id: 4 to 128 letters, digits, - and _")
+	case len(s.SecretAccessKey) < 16:
+		return errors.New("secret_access_key: at least 16 characters")
+	case len(s.Regions) == 0 || slices.Contains(s.Regions, ""):
+		return errors.New("regions: at least one is required")
+	}
+	return nil
+}
+
+var accessKeyPattern = regexp.MustCompile(`^[0-9A-Za-z_-]{4,128}$`)
 
 func (k *APIKey) check() error {
 	if k.Header != "" && !isToken(k.Header) {
