@@ -11,6 +11,7 @@ import (
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/limit"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -30,7 +31,10 @@ func answerTo(err error) (status int, text string) {
 		return e.Status, e.Text
 	}
 	if _, ok := errors.AsType[*auth.ThrottledError](err); ok {
-		return http.StatusTooManyRequests, "too many requests"
+		return http.StatusTooManyRequests, limit.TextRequests
+	}
+	if e, ok := errors.AsType[*limit.Error](err); ok {
+		return http.StatusTooManyRequests, e.Text
 	}
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, tenant.ErrNotFound):
@@ -57,6 +61,9 @@ func answerTo(err error) (status int, text string) {
 func retryAfter(err error) string {
 	wait := time.Second
 	if e, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		wait = e.After
+	}
+	if e, ok := errors.AsType[*limit.Error](err); ok {
 		wait = e.After
 	}
 	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)

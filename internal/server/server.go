@@ -138,6 +138,11 @@ func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byt
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
+	pass, err := t.Gate.Enter(who.Credential)
+	if err != nil {
+		return err
+	}
+	defer pass.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err

@@ -9,12 +9,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"spekeasy/contentkey"
 	"spekeasy/cpix"
 	"spekeasy/drm"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
+	"spekeasy/internal/limit"
 	"spekeasy/speke"
 )
 
@@ -40,6 +42,16 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
+}
+
+// Limits bound what the tenant may take, as a whole and with each credential.
+// There are none by default.
+type Limits struct {
+	limit.Settings `yaml:",inline"`
+
+	Credential    limit.Settings `yaml:"credential,omitempty" json:"credential,omitzero"`
+	NewKeysPerDay int            `yaml:"new_keys_per_day,omitempty" json:"new_keys_per_day,omitzero"`
 }
 
 // KeySource says what makes content keys.
@@ -122,6 +134,9 @@ func (s *Settings) Build() (*Tenant, error) {
 			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
 		},
 	}
+	if err := s.Limits.build(t); err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
 	if t.Policy.V1, err = drm.V1(s.DRM); err != nil {
 		return nil, fmt.Errorf("drm: %w", err)
 	}
@@ -135,6 +150,23 @@ func (s *Settings) Build() (*Tenant, error) {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
 	return t, nil
+}
+
+func (l *Limits) build(t *Tenant) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
+	if err := l.Credential.Check(); err != nil {
+		return fmt.Errorf("credential: %w", err)
+	}
+	if l.NewKeysPerDay < 0 {
+		return errors.New("new_keys_per_day: must not be negative")
+	}
+	t.Gate = limit.NewGate(l.Settings, l.Credential, time.Now)
+	if l.NewKeysPerDay > 0 {
+		t.NewKeys = limit.NewKeys(l.NewKeysPerDay, time.Now)
+	}
+	return nil
 }
 
 func (s *KeySource) build() (keystore.Source, error) {

@@ -18,13 +18,15 @@ import (
 
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
+	"spekeasy/internal/limit"
 	"spekeasy/speke"
 )
 
 // ErrNotFound reports a tenant that does not exist.
 var ErrNotFound = errors.New("no such tenant")
 
-// Tenant is a customer, ready to serve. It is shared and must not be changed.
+// Tenant is a customer, ready to serve. It is shared and must not be changed;
+// copies of it count against the same limits.
 type Tenant struct {
 	ID           string
 	Policy       speke.Policy
@@ -34,6 +36,9 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+
+	Gate    *limit.Gate       // where its requests pass; nil without limits
+	NewKeys func(n int) error // counts keys before they are made; nil without a quota
 }
 
 // Named reports whether a request that names its tenant so may mean this one.
