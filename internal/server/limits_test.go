@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"spekeasy/internal/auth"
 	"spekeasy/internal/limit"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
@@ -43,7 +42,6 @@ func (p *pool) Provide(ctx context.Context, _ *tenant.Tenant, _ *speke.Request) 
 // its own name.
 func twoTenants(t *testing.T, p server.Provider, noisy tenant.Limits) http.Handler {
 	t.Helper()
-	tenants := make(tenant.Static)
 	var all []tenant.Settings
 	for _, name := range []string{"quiet", "noisy"} {
 		s := exampleTenant()
@@ -51,18 +49,9 @@ func twoTenants(t *testing.T, p server.Provider, noisy tenant.Limits) http.Handl
 		if name == "noisy" {
 			s.Limits = noisy
 		}
-		built, err := s.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		tenants[name] = built
 		all = append(all, s)
 	}
-	a, err := auth.New(all, auth.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return server.New(a, tenants, p, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return serverFor(t, p, slog.New(slog.DiscardHandler), all...)
 }
 
 func askAs(t *testing.T, h http.Handler, name string) *httptest.ResponseRecorder {
