@@ -4,7 +4,7 @@ GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 .PHONY: build test deps lint fuzz bench cover clean
 
 build: ; CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/spekeasy ./cmd/spekeasy
-test: deps build lint ; go test -race -timeout 15m ./... && ./scripts/fuzz.sh 3s
+test: deps build lint ; ./scripts/test.sh
 deps: ; ./scripts/testdeps.sh
 lint: bin/golangci-lint ; go vet ./... && bin/golangci-lint run ./...
 fuzz: ; ./scripts/fuzz.sh 1m

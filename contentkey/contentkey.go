@@ -9,7 +9,6 @@ package contentkey
 
 import (
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -28,27 +27,26 @@ var ErrKID = errors.New("not a UUID")
 // ParseKID reads a UUID of the form xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx in
 // either letter case (CPIX-TYP-01). Braces, a urn: prefix and missing hyphens
 // are refused with [ErrKID].
-func ParseKID(s string) (KID, error) {
-	return ParseKIDBytes([]byte(s))
-}
+func ParseKID(s string) (KID, error) { return parseKID(s) }
 
 // ParseKIDBytes is [ParseKID] for text that is a byte slice.
-func ParseKIDBytes(s []byte) (KID, error) {
-	var k KID
+func ParseKIDBytes(s []byte) (KID, error) { return parseKID(s) }
+
+// kidDigits are the places of the pairs of digits in a UUID text.
+var kidDigits = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
+func parseKID[T string | []byte](s T) (k KID, err error) {
 	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return KID{}, ErrKID
 	}
-	at := 0
-	for i := range k {
-		if at == 8 || at == 13 || at == 18 || at == 23 {
-			at++
-		}
+	var all byte
+	for i, at := range kidDigits {
 		hi, lo := unhex[s[at]], unhex[s[at+1]]
-		if hi|lo > 0x0f {
-			return KID{}, ErrKID
-		}
+		all |= hi | lo
 		k[i] = hi<<4 | lo
-		at += 2
+	}
+	if all > 0x0f {
+		return KID{}, ErrKID
 	}
 	return k, nil
 }
@@ -75,15 +73,12 @@ func (k KID) String() string {
 
 // AppendText appends the lower-case UUID text to b.
 func (k KID) AppendText(b []byte) []byte {
-	b = hex.AppendEncode(b, k[:4])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, k[4:6])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, k[6:8])
-	b = append(b, '-')
-	b = hex.AppendEncode(b, k[8:10])
-	b = append(b, '-')
-	return hex.AppendEncode(b, k[10:])
+	const digits = "0123456789abcdef"
+	text := [36]byte{8: '-', 13: '-', 18: '-', 23: '-'}
+	for i, at := range kidDigits {
+		text[at], text[at+1] = digits[k[i]>>4], digits[k[i]&0x0f]
+	}
+	return append(b, text[:]...)
 }
 
 // MarshalText returns the lower-case UUID text.
@@ -124,14 +119,17 @@ var ErrIV = errors.New("not the base64 of 16 bytes")
 // non-zero trailing bits are accepted, as AWS's own samples have both
 // (CPIX-TYP-08).
 func ParseIV(s string) (IV, error) {
-	var iv IV
-	s = strings.Join(strings.Fields(s), "")
-	b, err := base64.StdEncoding.DecodeString(s)
-	if err != nil || len(b) != len(iv) {
+	if strings.ContainsAny(s, " \t\r\n") {
+		s = strings.Join(strings.Fields(s), "")
+	}
+	var b [18]byte // what the decoder wants room for
+	if len(s) != base64.StdEncoding.EncodedLen(len(IV{})) {
 		return IV{}, ErrIV
 	}
-	copy(iv[:], b)
-	return iv, nil
+	if n, err := base64.StdEncoding.Decode(b[:], []byte(s)); err != nil || n != len(IV{}) {
+		return IV{}, ErrIV
+	}
+	return IV(b[:16]), nil
 }
 
 // String returns the base64 text, as CPIX writes it.

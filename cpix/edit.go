@@ -1,7 +1,6 @@
 package cpix
 
 import (
-	"slices"
 	"strconv"
 
 	"spekeasy/contentkey"
@@ -35,20 +34,27 @@ func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
 	if p, ok := e.PrefixFor(space); ok {
 		return p + ":"
 	}
-	if p, ok := d.declared[space]; ok {
-		return p
+	for _, x := range d.declared {
+		if x.space == space {
+			return x.prefix
+		}
 	}
 	name := usual
-	for n := 1; d.tree.Declares(name); n++ {
-		name = usual + strconv.Itoa(n)
+	if d.tree.Declares(name) {
+		taken := d.tree.Prefixes()
+		for n := 1; taken[name]; n++ {
+			name = usual + strconv.Itoa(n)
+		}
 	}
 	d.edit().AddAttr(d.tree.Root(), "xmlns:"+name, space)
-	if d.declared == nil {
-		d.declared = make(map[string]string)
-	}
-	d.declared[space] = name + ":"
-	return name + ":"
+	p := name + ":"
+	d.declared = append(d.declared, declaration{space, p})
+	return p
 }
+
+// declaration is a namespace with the prefix, and its colon, that an edit
+// declares for it.
+type declaration struct{ space, prefix string }
 
 // own returns the prefix that e itself was written with, with its colon; new
 // children of e's own namespace are spelled like it.
@@ -59,42 +65,36 @@ func own(e *xmltree.Element) string {
 	return ""
 }
 
-// SetKID changes the key ID of content key i and, with it, of every DRM
-// system and usage rule that names the old one in any letter case
-// (SX-KID-02). Everything else that a key ID is part of, such as signaling,
+// SetKIDs changes the key IDs of the content keys to kids, which are in the
+// same order, and with each one that of every DRM system and usage rule that
+// names the old one in any letter case (SX-KID-02). A key ID that stays keeps
+// its spelling. Everything else that a key ID is part of, such as signaling,
 // is the caller's to fill accordingly.
-func (d *Document) SetKID(i int, kid contentkey.KID) {
-	old := d.ContentKeys[i].KID
-	names := func(text string) bool { return len(text) == len(old) && equalFold(text, old) }
-	to := kid.String()
-	d.edit().SetAttr(d.ContentKeys[i].kid, to)
-	for j := range d.DRMSystems {
-		if s := &d.DRMSystems[j]; names(s.KID) {
-			d.edit().SetAttr(s.kid, to)
+func (d *Document) SetKIDs(kids []contentkey.KID) {
+	override := make(map[contentkey.KID]contentkey.KID, len(kids))
+	for i := range kids {
+		if old, err := contentkey.ParseKID(d.ContentKeys[i].KID); err == nil && old != kids[i] {
+			override[old] = kids[i]
 		}
 	}
-	for j := range d.UsageRules {
-		if u := &d.UsageRules[j]; names(u.KID) {
-			d.edit().SetAttr(u.kid, to)
+	set := func(a *xmltree.Attr, text string) {
+		old, err := contentkey.ParseKID(text)
+		if err != nil {
+			return
+		}
+		if kid, ok := override[old]; ok {
+			d.edit().SetAttr(a, kid.String())
 		}
 	}
-}
-
-// equalFold compares ASCII texts of one length without regard to case.
-func equalFold(a, b string) bool {
-	for i := range len(a) {
-		x, y := a[i], b[i]
-		if x >= 'A' && x <= 'Z' {
-			x += 'a' - 'A'
-		}
-		if y >= 'A' && y <= 'Z' {
-			y += 'a' - 'A'
-		}
-		if x != y {
-			return false
-		}
+	for i := range d.ContentKeys {
+		set(d.ContentKeys[i].kid, d.ContentKeys[i].KID)
 	}
-	return true
+	for i := range d.DRMSystems {
+		set(d.DRMSystems[i].kid, d.DRMSystems[i].KID)
+	}
+	for i := range d.UsageRules {
+		set(d.UsageRules[i].kid, d.UsageRules[i].KID)
+	}
 }
 
 // SetExplicitIV sets the explicitIV attribute of content key i to the base64
@@ -110,21 +110,35 @@ type HDCP struct {
 }
 
 // SetValue gives content key i its value in clear: Data with a PlainValue,
-// and HDCPData before it when hdcp is not nil (S21-PAY-72).
+// and HDCPData, in its place or else before Data, when hdcp is not nil
+// (S21-PAY-72).
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
-	d.setData(k, hdcp, xmltree.Piece{
-		Before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
-		Body:   v[:],
-		After:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
-	})
+	if w := &d.plain; w.cpix != c || w.pskc != p { // all keys of a document are spelled alike, as a rule
+		*w = plainTags{
+			cpix: c, pskc: p,
+			before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
+			after:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
+		}
+	}
+	d.setData(k, hdcp, xmltree.Piece{Before: d.plain.before, Body: v[:], After: d.plain.after})
+}
+
+// plainTags are the tags around a content key in clear, with certain prefixes.
+type plainTags struct {
+	cpix, pskc    string
+	before, after string
 }
 
 // setData puts the Data element in place: over one that came empty with the
 // request, or else at the end of the ContentKey.
 func (d *Document) setData(k *ContentKey, hdcp *HDCP, data xmltree.Piece) {
-	data.Before = hdcpData(own(k.el), hdcp) + data.Before
+	if text := hdcpData(own(k.el), hdcp); text != "" && k.hdcp != nil {
+		d.edit().Replace(k.hdcp, xmltree.Piece{Before: text})
+	} else {
+		data.Before = text + data.Before
+	}
 	if k.data != nil {
 		d.edit().Replace(k.data, data)
 		return
@@ -147,10 +161,10 @@ func hdcpData(c string, hdcp *HDCP) string {
 		"</" + c + "HDCPOutputProtectionData></" + c + "HDCPData>"
 }
 
-// Fill replaces the content of a signaling element by the base64 of value,
-// which must not change until [Document.Bytes] was called.
-func (d *Document) Fill(s *Signal, value []byte) {
-	d.edit().SetContent(s.el, xmltree.Piece{Body: value})
+// Fill replaces the content of a signaling element by the base64 of head and
+// value as one. value must not change until [Document.Bytes] was called.
+func (d *Document) Fill(s *Signal, head string, value []byte) {
+	d.edit().SetContent(s.el, xmltree.Piece{Head: head, Body: value})
 }
 
 // Remove takes a signaling element out of its DRMSystem.
@@ -241,8 +255,12 @@ func (d *Document) removeV1(e *xmltree.Element) {
 		}
 	}
 	for c := e.FirstChild(); c != nil; c = c.Next() {
-		if !slices.Contains(d.signatures, c) { // those go as a whole
+		if e != d.tree.Root() || !isSignature(c) { // those go as a whole
 			d.removeV1(c)
 		}
 	}
+}
+
+func isSignature(e *xmltree.Element) bool {
+	return e.Local() == "Signature" && e.Space() == NamespaceDS
 }

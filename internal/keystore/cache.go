@@ -20,10 +20,10 @@ const (
 	shardBits         = 5
 	defaultCacheBytes = 16 << 20
 
-	// What an entry and a binding take besides their texts, as measured, with
-	// their share of maps and lists.
-	entryBytes = 320
-	boundBytes = 480
+	// What an entry and a binding take besides their texts, with their share
+	// of maps and lists: a little more than was measured.
+	entryBytes = 280
+	boundBytes = 360
 
 	maxTexts  = 2 << 10 // a key or binding with longer texts is not remembered
 	maxBounds = 32      // per key; the oldest makes room
@@ -54,7 +54,6 @@ type place struct {
 // entry is what is known of one key ID.
 type entry struct {
 	place  place
-	at     int // index in the ring
 	used   bool
 	bytes  int
 	until  int64 // when the opened key must be read again; 0 while there is none
@@ -266,7 +265,7 @@ func (s *shard) entry(p place) *entry {
 	e := s.entries[p]
 	if e == nil {
 		p.tenant = strings.Clone(p.tenant)
-		e = &entry{place: p, at: len(s.ring)}
+		e = &entry{place: p}
 		s.entries[p] = e
 		s.ring = append(s.ring, e)
 		s.grow(e, entryBytes)
@@ -291,8 +290,7 @@ func (s *shard) shrink() {
 			continue
 		}
 		last := len(s.ring) - 1
-		s.ring[s.hand], s.ring[s.hand].at = s.ring[last], s.hand
-		s.ring[last] = nil
+		s.ring[s.hand], s.ring[last] = s.ring[last], nil
 		s.ring = s.ring[:last]
 		s.drop(e)
 	}
@@ -303,6 +301,17 @@ func (s *shard) drop(e *entry) {
 	s.bytes -= e.bytes
 	clear(e.key.value[:])
 	e.until = 0
+}
+
+// remove forgets an opened key, so that the next request reads it.
+func (c *cache) remove(tenant string, kid contentkey.KID) {
+	s := c.shard(kid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[place{tenant, kid}]; e != nil {
+		clear(e.key.value[:])
+		e.until = 0
+	}
 }
 
 // wipe zeroes all content keys and keeps no others.

@@ -59,10 +59,10 @@ func TestCacheLifetime(t *testing.T) {
 // TestCacheIsBounded asks for far more keys than fit and looks at what is
 // kept; every key is still right.
 func TestCacheIsBounded(t *testing.T) {
-	const limit = 256 << 10
+	const limit = 128 << 10
 	f := start(t, keystore.Options{CacheBytes: limit})
 	want := make(map[contentkey.KID]contentkey.Value)
-	for i := 0; i < 5000; i += 100 {
+	for i := 0; i < 2000; i += 100 {
 		var kids []contentkey.KID
 		for j := range 100 {
 			kids = append(kids, kid(i+j))
@@ -72,7 +72,7 @@ func TestCacheIsBounded(t *testing.T) {
 		}
 	}
 	s := f.Stats()
-	if s.CachedKeys < 100 || s.CachedKeys > limit/320 || s.KnownBindings > limit/480 {
+	if s.CachedKeys < 50 || s.CachedKeys > limit/280 || s.KnownBindings > limit/360 {
 		t.Errorf("kept %d keys and %d bindings in %d bytes", s.CachedKeys, s.KnownBindings, limit)
 	}
 	for k, v := range want {
@@ -85,11 +85,11 @@ func TestCacheIsBounded(t *testing.T) {
 
 // TestCacheKeepsWhatIsUsed mixes a few busy keys with a stream of others.
 func TestCacheKeepsWhatIsUsed(t *testing.T) {
-	f := start(t, keystore.Options{CacheBytes: 256 << 10})
+	f := start(t, keystore.Options{CacheBytes: 128 << 10})
 	busy := ask("live", kid(1), kid(2))
 	f.obtain(busy)
 	missed := 0
-	for i := range 1000 {
+	for i := range 500 {
 		f.obtain(ask("movie", kid(100+i)))
 		f.spy.taken()
 		f.obtain(busy)
@@ -97,7 +97,7 @@ func TestCacheKeepsWhatIsUsed(t *testing.T) {
 			missed++
 		}
 	}
-	if missed > 10 {
+	if missed > 5 {
 		t.Errorf("busy keys were evicted %d times", missed)
 	}
 }
@@ -139,7 +139,7 @@ func TestConcurrentUse(t *testing.T) {
 	var wg sync.WaitGroup
 	for w := range 8 {
 		wg.Go(func() {
-			for i := range 150 {
+			for i := range 80 {
 				f.advance(time.Millisecond)
 				n := i % 40
 				keys, err := f.Obtain(t.Context(), ask(fmt.Sprint("movie", w%2), kid(n), kid(n+1)))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +14,8 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/kms"
+	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/store/sqlite"
 )
 
@@ -29,6 +33,68 @@ func TestFounded(t *testing.T) {
 	f.spy.fail = func(string) error { return keystore.ErrUnavailable }
 	if _, _, err := keystore.Founded(t.Context(), f.spy); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("a database that is down: %v", err)
+	}
+}
+
+// TestStarts is how a server with a KEK file starts: it makes the file only
+// for a store that never had one.
+func TestStarts(t *testing.T) {
+	dir := t.TempDir()
+	kekFile := filepath.Join(dir, "kek")
+	begin := func() ([]keystore.Key, error) {
+		db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
+		if err != nil {
+			return nil, err
+		}
+		defer db.Close()
+		_, founded, err := keystore.Founded(t.Context(), db)
+		if err != nil {
+			return nil, err
+		}
+		if !founded {
+			if err := filekey.Create(kekFile, noon); err != nil && !errors.Is(err, fs.ErrExist) {
+				return nil, err
+			}
+		}
+		kek, err := filekey.Open(kekFile)
+		if err != nil {
+			return nil, err
+		}
+		k, err := keystore.Open(t.Context(), db, kek, keystore.Options{})
+		if err != nil {
+			return nil, err
+		}
+		defer k.Close(t.Context())
+		return k.Obtain(t.Context(), ask("movie", kid(1)))
+	}
+	first, err := begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := begin()
+	if err != nil || again[0].Value != first[0].Value {
+		t.Fatalf("a second start: %v", err)
+	}
+	kept := kekFile + ".kept"
+	if err := os.Rename(kekFile, kept); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := begin(); !errors.Is(err, kms.ErrKeyUnusable) {
+			t.Errorf("without the KEK file: %v", err)
+		}
+	}
+	if err := filekey.Create(kekFile, noon); err != nil { // it was not made by the starts
+		t.Fatal(err)
+	}
+	if _, err := begin(); !errors.Is(err, keystore.ErrWrongKEK) {
+		t.Errorf("with another KEK file: %v", err)
+	}
+	if err := os.Rename(kept, kekFile); err != nil {
+		t.Fatal(err)
+	}
+	if again, err = begin(); err != nil || again[0].Value != first[0].Value {
+		t.Errorf("with the KEK file back: %v", err)
 	}
 }
 
@@ -278,6 +344,12 @@ func TestNewerDataKey(t *testing.T) {
 	second := f.obtain(ask("movie", kid(2)))[0]
 	if r := f.stored(kid(2)); r.DataKey != 2 {
 		t.Errorf("a new key is sealed under data key %d, want 2", r.DataKey)
+	}
+	if _, err := older.Lookup(t.Context(), "acme", []contentkey.KID{kid(2)}); err != nil {
+		t.Error(err)
+	}
+	if _, err := older.Obtain(t.Context(), ask("movie", kid(3))); err != nil || f.stored(kid(3)).DataKey != 2 {
+		t.Errorf("a keystore that has met the newer data key still seals under the older one: %v", err)
 	}
 	for name, k := range map[string]*keystore.Keystore{"the one that knew the first": older, "the new one": f.Keystore} {
 		got, err := k.Lookup(t.Context(), "acme", []contentkey.KID{kid(1), kid(2)})

@@ -2,11 +2,13 @@ package keystore_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,13 +97,18 @@ func (f *fixture) obtain(ask *keystore.Ask) []keystore.Key {
 	return keys
 }
 
-// bindings returns all bindings of the tenant acme.
+// bindings returns all bindings of the tenant acme, by key IDs, content and
+// track.
 func (f *fixture) bindings() []keystore.Binding {
 	f.t.Helper()
 	all, _, err := f.db.PageBindings(f.t.Context(), "acme", keystore.BindingFilter{}, "", 1000)
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	slices.SortFunc(all, func(a, b keystore.Binding) int {
+		return cmp.Or(bytes.Compare(a.KID[:], b.KID[:]), bytes.Compare(a.Requested[:], b.Requested[:]),
+			cmp.Compare(a.ContentID, b.ContentID), cmp.Compare(a.Track, b.Track))
+	})
 	return all
 }
 

@@ -29,7 +29,7 @@ func TestDeliveryCertificate(t *testing.T) {
 	print := sha256.Sum256(mine.Certificate.Raw)
 	s := exampleTenant()
 	s.Credentials = []tenant.Credential{{Name: "packager", DeliveryCertificate: &tenant.DeliveryCertificate{SHA256: tenant.Fingerprint(hex.EncodeToString(print[:]))}}}
-	handler := newTestServer(t, s, nil)
+	handler := realServer(t, s)
 	ask := func(to ...*encryptor.Recipient) (*encryptor.Request, *httptest.ResponseRecorder) {
 		t.Helper()
 		o := encryptor.Options{Service: encryptor.MediaPackageV2, ContentID: "channel", Systems: []string{"widevine"}, Recipients: to}

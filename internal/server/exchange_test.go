@@ -5,8 +5,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -49,7 +51,7 @@ func TestExchanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newTestServer(t, settings(t, ar), keyTable(t, ar))
+			s := exchangeServer(t, ar)
 			got := answerFiles(play(t, s, ar))
 			again := answerFiles(play(t, s, ar))
 			if !slices.EqualFunc(got, again, equalFile) {
@@ -69,6 +71,52 @@ func TestExchanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// exchangeServer returns the whole handler with the settings, keys and random
+// bytes of an exchange.
+func exchangeServer(t *testing.T, ar *txtar.Archive) http.Handler {
+	t.Helper()
+	return newServer(t, settings(t, ar), keyTable(t, ar), serverOptions{
+		random:   randomBytes(t, ar),
+		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		provider: keyprovider.Options{SealFor: time.Minute},
+	})
+}
+
+// randomBytes reads random.txt, which has random bytes in hexadecimal; the
+// last line is repeated for ever. Without it all of them are zero.
+func randomBytes(t *testing.T, ar *txtar.Archive) io.Reader {
+	t.Helper()
+	text, ok := file(ar, "random.txt")
+	if !ok {
+		return zeros{}
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	r := &scripted{}
+	for i, line := range lines {
+		b, err := hex.DecodeString(line)
+		if err != nil || len(b) == 0 {
+			t.Fatalf("random.txt line %d: %v", i+1, err)
+		}
+		if i == len(lines)-1 {
+			r.again = b
+		}
+		r.rest = append(r.rest, b...)
+	}
+	return r
+}
+
+// scripted hands out bytes of a list and then others again and again.
+type scripted struct{ rest, again []byte }
+
+func (s *scripted) Read(b []byte) (int, error) {
+	if len(s.rest) == 0 {
+		s.rest = s.again
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
 }
 
 func equalFile(a, b txtar.File) bool { return a.Name == b.Name && bytes.Equal(a.Data, b.Data) }
@@ -155,9 +203,13 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// newTestServer returns the whole handler over a fresh SQLite database, with
-// one tenant whose credential is test:test.
-func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
+type serverOptions struct {
+	random   io.Reader
+	now      func() time.Time
+	provider keyprovider.Options
+}
+
+func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
 	t.Helper()
 	dir := t.TempDir()
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
@@ -194,8 +246,7 @@ func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
-	provider := keyprovider.New(keys, zeros{}, now, keyprovider.Options{SealFor: time.Minute})
+	provider := keyprovider.New(keys, o.random, o.now, o.provider)
 	return server.New(authenticator, tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 

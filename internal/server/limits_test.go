@@ -148,7 +148,7 @@ func TestLimits(t *testing.T) {
 func TestNewKeysQuota(t *testing.T) {
 	s := exampleTenant()
 	s.Limits.NewKeysPerDay = 1
-	h := newTestServer(t, s, nil)
+	h := realServer(t, s)
 	body, err := os.ReadFile(keyRequest)
 	if err != nil {
 		t.Fatal(err)

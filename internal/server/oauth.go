@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -22,7 +23,7 @@ func oauthRoutes() []Route {
 }
 
 // issueToken answers as RFC 6749, 5 wants it; its errors are JSON too.
-func (s *Server) issueToken(w http.ResponseWriter, r *http.Request, body []byte) error {
+func (s *Server) issueToken(_ context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
 	if !s.auth.IssuesTokens() {
 		return errNotFound
 	}
@@ -42,7 +43,7 @@ func (s *Server) issueToken(w http.ResponseWriter, r *http.Request, body []byte)
 	return nil
 }
 
-func (s *Server) tokenKeys(w http.ResponseWriter, _ *http.Request, _ []byte) error {
+func (s *Server) tokenKeys(_ context.Context, w http.ResponseWriter, _ *http.Request, _ []byte) error {
 	if !s.auth.IssuesTokens() {
 		return errNotFound
 	}

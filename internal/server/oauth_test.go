@@ -25,7 +25,7 @@ const keyRequest = "../../examples/request-v2.xml"
 func TestOAuthClient(t *testing.T) {
 	s := exampleTenant()
 	s.Credentials = []tenant.Credential{{Name: "app", OAuthClient: &tenant.OAuthClient{ID: "app-1", Secret: "a secret+"}}}
-	srv := httptest.NewServer(newTestServer(t, s, nil))
+	srv := httptest.NewServer(realServer(t, s))
 	defer srv.Close()
 	body, err := os.ReadFile(keyRequest)
 	if err != nil {
@@ -90,7 +90,7 @@ func TestOAuthClient(t *testing.T) {
 
 // TestNoOAuth: without clients there is no token endpoint.
 func TestNoOAuth(t *testing.T) {
-	s := newTestServer(t, exampleTenant(), nil)
+	s := realServer(t, exampleTenant())
 	for path, method := range map[string]string{"/oauth/token": http.MethodPost, "/oauth/jwks": http.MethodGet, "/.well-known/jwks.json": http.MethodGet} {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, httptest.NewRequest(method, path, nil))

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -16,7 +17,7 @@ type Route struct {
 	// ErrorHeader is a header that repeats the text of an error, "" for none.
 	ErrorHeader string
 
-	handle func(s *Server, w http.ResponseWriter, r *http.Request, body []byte) error
+	handle func(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error
 }
 
 // maxRequest bounds a key request. Twenty keys for four systems stay below

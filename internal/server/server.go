@@ -48,7 +48,7 @@ func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, l
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
-	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
+	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
 }
 
@@ -61,10 +61,11 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
+		ctx := r.Context()
 		if route.Timeout > 0 {
-			ctx, cancel := context.WithTimeout(r.Context(), route.Timeout)
-			defer cancel()
-			r = r.WithContext(ctx)
+			limit := newTimeLimit(ctx, route.Timeout)
+			defer limit.release()
+			ctx = limit
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -74,7 +75,7 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 			err = readBody(buf, w, r, route.MaxBody)
 		}
 		if err == nil {
-			err = route.handle(s, w, r, buf.Bytes())
+			err = route.handle(s, ctx, w, r, buf.Bytes())
 		}
 		if err != nil {
 			if route.ErrorHeader != "" {
@@ -121,17 +122,17 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 // answerKeys handles every key request: who asks, what is asked, the keys,
 // the answer. Nothing is created before the request has been validated as a
 // whole.
-func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte) error {
-	return s.answerVendor(w, r, body, nil)
+func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+	return s.answerVendor(ctx, w, r, body, nil)
 }
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
-func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byte, v *vendor) error {
+func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) error {
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
-	t, err := s.tenants.Tenant(r.Context(), who.Tenant)
+	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
 	}
@@ -156,12 +157,12 @@ func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byt
 			return err
 		}
 	}
-	answer, err := s.provider.Provide(r.Context(), t, req)
+	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		return err
 	}
-	if s.log.Enabled(r.Context(), slog.LevelDebug) || answer.Created > 0 {
-		s.log.LogAttrs(r.Context(), logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
+	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
+		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
 			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
 	}
@@ -173,7 +174,7 @@ func (s *Server) answerVendor(w http.ResponseWriter, r *http.Request, body []byt
 	_, err = w.Write(answer.Body)
 	if err != nil {
 		// The keys are stored; the encryptor will ask again.
-		s.log.LogAttrs(r.Context(), slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
+		s.log.LogAttrs(ctx, slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
 			slog.String("tenant", t.ID), slog.String("error", err.Error()))
 	}
 	return nil
@@ -188,7 +189,7 @@ func logLevel(a *speke.Answer) slog.Level {
 
 // heartbeat answers v1's check of the connection with one fixed line
 // (S1-HB-02, -04).
-func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request, _ []byte) error {
+func (s *Server) heartbeat(_ context.Context, w http.ResponseWriter, r *http.Request, _ []byte) error {
 	speke.AnswerHeader(w.Header(), r.Header, s.userAgent)
 	w.Header()["Content-Type"] = contentTypeText
 	w.Header()["Cache-Control"] = noStore

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,8 +52,8 @@ func inQuery(name string) part {
 // inPath finds a wildcard of the route's pattern.
 func inPath(name string) part { return func(r *http.Request) string { return r.PathValue(name) } }
 
-func (v *vendor) answerKeys(s *Server, w http.ResponseWriter, r *http.Request, body []byte) error {
-	return s.answerVendor(w, r, body, v)
+func (v *vendor) answerKeys(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+	return s.answerVendor(ctx, w, r, body, v)
 }
 
 // apply holds what the request says about tenant and brand against its
@@ -165,7 +166,7 @@ func vendorRoutes() []Route {
 }
 
 // pallyconHeartbeat answers as PallyCon does.
-func pallyconHeartbeat(_ *Server, w http.ResponseWriter, _ *http.Request, _ []byte) error {
+func pallyconHeartbeat(_ *Server, _ context.Context, w http.ResponseWriter, _ *http.Request, _ []byte) error {
 	w.Header()["Content-Type"] = contentTypeText
 	w.Header()["Cache-Control"] = noStore
 	io.WriteString(w, "SUCCESS") //nolint:errcheck // the client is gone, nothing to do

@@ -3,6 +3,7 @@ package server_test
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,12 +14,21 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"spekeasy/internal/auth"
+	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
+
+// realServer is the whole handler for one tenant, over a database and with
+// chance as it comes.
+func realServer(t testing.TB, s tenant.Settings) http.Handler {
+	t.Helper()
+	return newServer(t, s, nil, serverOptions{random: rand.Reader, now: time.Now, provider: keyprovider.Options{SealFor: time.Minute}})
+}
 
 // serverFor is the whole handler for some tenants, over any key provider.
 func serverFor(t testing.TB, p server.Provider, log *slog.Logger, all ...tenant.Settings) http.Handler {

@@ -1,38 +1,88 @@
 package xmltree
 
-import "unicode/utf8"
+import (
+	"math/bits"
+	"unicode/utf8"
+)
 
-// firstBadChar returns the offset of the first byte of src that is not part
-// of a UTF-8 encoded XML character, or -1. It looks at eight bytes at a time,
-// since nearly all of a request is printable ASCII.
-func firstBadChar(src string) int {
-	const ones, highs = 0x0101010101010101, 0x8080808080808080
-	i := 0
-	for i+8 <= len(src) {
-		b := src[i : i+8]
-		w := uint64(b[0]) | uint64(b[1])<<8 | uint64(b[2])<<16 | uint64(b[3])<<24 |
-			uint64(b[4])<<32 | uint64(b[5])<<40 | uint64(b[6])<<48 | uint64(b[7])<<56
-		// A byte is suspect when it is below 0x20 or has its high bit set.
-		if (w-ones*0x20|w)&highs == 0 {
-			i += 8
+// Most of a request is printable ASCII, so the loops over all of it look at
+// eight bytes at a time.
+const (
+	ones  = 0x0101010101010101
+	highs = 0x8080808080808080
+)
+
+// word returns the first eight bytes of s, the first one lowest.
+func word(s string) uint64 {
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+}
+
+// checkChars returns the offset of the first byte of src that is not part of a
+// UTF-8 encoded XML character, or -1, and whether all before it is ASCII.
+func checkChars(src string) (bad int, ascii bool) {
+	ascii = true
+	for i := 0; i < len(src); {
+		if i+16 <= len(src) {
+			w, v := suspects(src[i:i+8]), suspects(src[i+8:i+16])
+			if w|v == 0 {
+				i += 16
+				continue
+			}
+			if w != 0 {
+				i += bits.TrailingZeros64(w) / 8
+			} else {
+				i += 8 + bits.TrailingZeros64(v)/8
+			}
+		}
+		if src[i] == '\n' {
+			i++
 			continue
 		}
-		for end := i + 8; i < end; {
-			n := charLen(src[i:])
-			if n == 0 {
-				return i
-			}
-			i += n
-		}
-	}
-	for i < len(src) {
 		n := charLen(src[i:])
 		if n == 0 {
-			return i
+			return i, ascii
 		}
+		ascii = ascii && n == 1
 		i += n
 	}
-	return -1
+	return -1, ascii
+}
+
+// suspects sets the high bit of those of the first eight bytes of s that are
+// below 0x20 or not ASCII, and perhaps of bytes above the lowest of them.
+func suspects(s string) uint64 {
+	w := word(s)
+	return (w | (w - ones*' ')) & highs
+}
+
+// isPlain reports whether s has no '&', no '<' and no white space but blanks,
+// so that as an attribute value it means what it says. It has no other
+// control characters.
+func isPlain(s string) bool {
+	for ; len(s) >= 8; s = s[8:] {
+		w := word(s[:8])
+		amp, lt := w^ones*'&', w^ones*'<'
+		if ((w-ones*0x20)&^w|(amp-ones)&^amp|(lt-ones)&^lt)&highs != 0 {
+			return false
+		}
+	}
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '&' || c == '<' {
+			return false
+		}
+	}
+	return true
+}
+
+// nameLen returns how many name bytes s begins with.
+func nameLen(s string) int {
+	for i := range len(s) {
+		if class[s[i]]&nameByte == 0 {
+			return i
+		}
+	}
+	return len(s)
 }
 
 // charLen returns the length of the XML character at the beginning of s, or
@@ -63,6 +113,7 @@ const (
 	nameByte  = 1 << iota // may stand in a name
 	startByte             // may begin a name
 	spaceByte             // white space
+	plainByte             // white space that no reader normalizes
 )
 
 var class = func() (t [256]uint8) {
@@ -72,7 +123,9 @@ var class = func() (t [256]uint8) {
 			t[c] = nameByte | startByte
 		case c >= '0' && c <= '9', c == '-', c == '.':
 			t[c] = nameByte
-		case c == ' ', c == '\t', c == '\n', c == '\r':
+		case c == ' ', c == '\t', c == '\n':
+			t[c] = spaceByte | plainByte
+		case c == '\r':
 			t[c] = spaceByte
 		}
 	}

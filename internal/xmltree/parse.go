@@ -6,6 +6,7 @@ type parser struct {
 	doc   *Doc
 	src   string
 	pos   int
+	ascii bool // whether the document is
 	depth int
 	open  [MaxDepth]frame // elements whose end tag has not come yet
 	scope []binding       // namespace declarations in force, innermost last
@@ -31,24 +32,23 @@ func Parse(src string) (*Doc, error) {
 	if len(src) > MaxSize {
 		return nil, p.fail("document too large")
 	}
-	if at := firstBadChar(src); at >= 0 {
-		p.pos = at
+	bad, ascii := checkChars(src)
+	if bad >= 0 {
+		p.pos = bad
 		return nil, p.fail("not UTF-8, or a character that XML does not allow")
 	}
-	// The guesses are right for documents of elements alone and too high
-	// otherwise; they are bounded because nothing has been checked yet.
-	p.doc.elements = make([]Element, 0, min(strings.Count(src, "<")-strings.Count(src, "</"), maxGuess))
+	// There are as many elements as slashes in "</" and "/>" and as many
+	// attributes as equals signs behind their names. What stands in values
+	// makes the guesses too high; they are bounded because nothing has been
+	// checked yet.
+	p.doc.elements = make([]Element, 0, min(strings.Count(src, "/"), maxGuess))
 	p.doc.attrs = make([]Attr, 0, min(strings.Count(src, "="), maxGuess))
-	p.doc.spaces = append(make([]string, 0, 8), "")
-	p.scope = make([]binding, 0, 8)
+	p.doc.spaces = p.doc.fewSpaces[:1]
+	var fewBindings [8]binding // enough for nearly every document
+	p.scope = fewBindings[:0]
+	p.ascii = ascii
 	if err := p.document(); err != nil {
 		return nil, err
-	}
-	for i := range p.doc.elements {
-		p.doc.elements[i].doc = p.doc
-	}
-	for i := range p.doc.attrs {
-		p.doc.attrs[i].doc = p.doc
 	}
 	return p.doc, nil
 }
@@ -107,6 +107,14 @@ func (p *parser) token() error {
 
 // text reads character data up to the next markup.
 func (p *parser) text() error {
+	at := p.pos
+	for at < len(p.src) && class[p.src[at]]&plainByte != 0 {
+		at++
+	}
+	if at == len(p.src) || p.src[at] == '<' {
+		p.pos = at // white space between two tags
+		return nil
+	}
 	n := strings.IndexByte(p.src[p.pos:], '<')
 	if n < 0 {
 		n = len(p.src) - p.pos
@@ -271,43 +279,40 @@ func (p *parser) declaration() error {
 }
 
 // qname reads a qualified name at the present position and moves behind it.
-func (p *parser) qname() (name, colon, end int32, err error) {
-	src, at := p.src, p.pos
-	start := at
-	sep := start - 1
-	wide := false
-	for at < len(src) {
-		c := src[at]
-		if class[c]&nameByte == 0 {
-			if c != ':' {
-				break
-			}
-			if sep >= start {
-				return 0, 0, 0, p.fail("a name with two colons")
-			}
-			sep = at
+func (p *parser) qname() (colon, end int32, err error) {
+	start := p.pos
+	sep, at := start-1, start+nameLen(p.src[start:])
+	if at < len(p.src) && p.src[at] == ':' {
+		sep, at = at, at+1+nameLen(p.src[at+1:])
+		if at < len(p.src) && p.src[at] == ':' {
+			return 0, 0, p.fail("a name with two colons")
 		}
-		wide = wide || c >= 0x80
-		at++
+		if !p.isName(p.src[start:sep]) {
+			return 0, 0, p.fail("a malformed name")
+		}
 	}
-	if wide {
-		if !validName(src[sep+1:at]) || sep >= start && !validName(src[start:sep]) {
-			return 0, 0, 0, p.fail("a malformed name")
-		}
-	} else if at == sep+1 || class[src[sep+1]]&startByte == 0 || sep >= start && (sep == start || class[src[start]]&startByte == 0) {
-		return 0, 0, 0, p.fail("a malformed name")
+	if !p.isName(p.src[sep+1 : at]) {
+		return 0, 0, p.fail("a malformed name")
 	}
 	p.pos = at
-	return int32(start), int32(sep), int32(at), nil
+	return int32(sep), int32(at), nil
+}
+
+// isName is [validName] for a part of the source, in short when all of that
+// is ASCII.
+func (p *parser) isName(s string) bool {
+	return len(s) > 0 && class[s[0]]&startByte != 0 && (p.ascii || validName(s))
 }
 
 // space skips white space and reports whether there was any.
 func (p *parser) space() bool {
 	start := p.pos
-	for p.pos < len(p.src) && class[p.src[p.pos]]&spaceByte != 0 {
-		p.pos++
+	at := start
+	for at < len(p.src) && class[p.src[at]]&spaceByte != 0 {
+		at++
 	}
-	return p.pos > start
+	p.pos = at
+	return at > start
 }
 
 func (p *parser) startTag() error {
@@ -317,11 +322,11 @@ func (p *parser) startTag() error {
 	if p.depth == MaxDepth {
 		return p.fail("elements nested too deep")
 	}
-	e := Element{start: int32(p.pos), simple: true, attrFrom: int32(len(p.doc.attrs))}
+	e := Element{doc: p.doc, start: int32(p.pos), simple: true, attrFrom: int32(len(p.doc.attrs))}
 	bound := int32(len(p.scope))
 	p.pos++
 	var err error
-	if e.name, e.colon, e.nameEnd, err = p.qname(); err != nil {
+	if e.colon, e.nameEnd, err = p.qname(); err != nil {
 		return err
 	}
 	for {
@@ -387,9 +392,9 @@ func (p *parser) push(e Element, bound int32) {
 }
 
 func (p *parser) attribute() error {
-	var a Attr
+	a := Attr{doc: p.doc, name: int32(p.pos)}
 	var err error
-	if a.name, a.colon, a.nameEnd, err = p.qname(); err != nil {
+	if a.colon, a.nameEnd, err = p.qname(); err != nil {
 		return err
 	}
 	p.space()
@@ -409,17 +414,10 @@ func (p *parser) attribute() error {
 	}
 	a.value, a.valueEnd = int32(p.pos), int32(p.pos+n)
 	v := p.src[p.pos : p.pos+n]
-	a.simple = true
-	for i := range len(v) {
-		c := v[i]
-		if c <= '<' && (c < ' ' || c == '&' || c == '<') {
-			if c == '<' {
-				return p.fail("< in an attribute value")
-			}
-			a.simple = false
+	if a.simple = isPlain(v); !a.simple {
+		if strings.IndexByte(v, '<') >= 0 {
+			return p.fail("< in an attribute value")
 		}
-	}
-	if !a.simple {
 		if _, err := p.references(v); err != nil {
 			return err
 		}
@@ -444,7 +442,7 @@ func (p *parser) resolve(e *Element) error {
 		}
 	}
 	var ok bool
-	if e.space, ok = p.lookup(prefix(p.src, e.name, e.colon)); !ok {
+	if e.space, ok = p.lookup(e.Prefix()); !ok {
 		return p.fail("an undeclared prefix")
 	}
 	for i := range attrs {
@@ -488,6 +486,9 @@ func (p *parser) declare(a *Attr, name string) error {
 	}
 	if a.space, err = p.intern(xmlnsSpace); err != nil {
 		return err
+	}
+	if len(p.scope) == MaxScope {
+		return p.fail("too many namespace declarations")
 	}
 	p.scope = append(p.scope, binding{prefix: declared, space: space})
 	return nil
@@ -533,7 +534,7 @@ func (p *parser) endTag() error {
 	e := &p.doc.elements[top.element]
 	start := p.pos
 	p.pos += 2
-	name := p.src[e.name:e.nameEnd]
+	name := e.QName()
 	if !strings.HasPrefix(p.src[p.pos:], name) {
 		return p.fail("an end tag that does not match its start tag")
 	}

@@ -5,7 +5,7 @@
 // It is stricter than encoding/xml. Refused are document type declarations,
 // entities other than the five predefined ones, encodings other than UTF-8,
 // undeclared prefixes, duplicate attributes, wrong nesting, a second root,
-// text outside the root and absurd depth (speke.md SX-HTTP-08, CPIX-RD-03,
+// text outside the root and absurd depth (SX-HTTP-08, CPIX-RD-03,
 // CPIX-RD-06). What is accepted is well-formed XML 1.0 with namespaces.
 package xmltree
 
@@ -20,6 +20,7 @@ const (
 	MaxDepth      = 64      // nested elements
 	MaxAttributes = 128     // attributes of one element, declarations included
 	MaxSpaces     = 64      // different namespace names in a document
+	MaxScope      = 512     // namespace declarations in force at one place
 	MaxSize       = 1 << 30 // bytes; servers bound the body far below
 )
 
@@ -45,6 +46,8 @@ type Doc struct {
 	elements []Element
 	attrs    []Attr
 	spaces   []string // namespace names by index; 0 is "no namespace"
+
+	fewSpaces [8]string // those of nearly every document
 }
 
 // An Element is one element of a document.
@@ -52,7 +55,7 @@ type Element struct {
 	doc *Doc
 
 	start, inner, innerEnd, end int32 // '<' of the start tag; after it; '<' of the end tag; after it
-	name, colon, nameEnd        int32 // the qualified name; colon == name-1 when there is no prefix
+	colon, nameEnd              int32 // of the qualified name, which begins behind '<'; colon == start without a prefix
 	attrFrom, attrTo            int32
 	parent, first, next         int32 // indexes of elements; 0 means none (0 is the root)
 	space                       int16
@@ -63,7 +66,7 @@ type Element struct {
 // An Attr is one attribute, namespace declarations included.
 type Attr struct {
 	doc                  *Doc
-	name, colon, nameEnd int32
+	name, colon, nameEnd int32 // colon == name-1 without a prefix
 	value, valueEnd      int32 // between the quotes
 	space                int16
 	simple               bool // no references and no white space but blanks
@@ -92,6 +95,17 @@ func (d *Doc) Declares(prefix string) bool {
 	return false
 }
 
+// Prefixes returns all prefixes that are declared anywhere in the document.
+func (d *Doc) Prefixes() map[string]bool {
+	all := make(map[string]bool)
+	for i := range d.attrs {
+		if p, ok := d.attrs[i].Declares(); ok {
+			all[p] = true
+		}
+	}
+	return all
+}
+
 // Parent returns the element around e, or nil for the root.
 func (e *Element) Parent() *Element {
 	if e.start == e.doc.elements[0].start {
@@ -117,10 +131,10 @@ func (d *Doc) at(i int32) *Element {
 func (e *Element) Local() string { return e.doc.src[e.colon+1 : e.nameEnd] }
 
 // Prefix returns the prefix as it was written, "" for none.
-func (e *Element) Prefix() string { return prefix(e.doc.src, e.name, e.colon) }
+func (e *Element) Prefix() string { return prefix(e.doc.src, e.start+1, e.colon) }
 
 // QName returns the name as it was written.
-func (e *Element) QName() string { return e.doc.src[e.name:e.nameEnd] }
+func (e *Element) QName() string { return e.doc.src[e.start+1 : e.nameEnd] }
 
 // Space returns the namespace name.
 func (e *Element) Space() string { return e.doc.spaces[e.space] }

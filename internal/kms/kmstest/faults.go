@@ -1,6 +1,8 @@
 package kmstest
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -81,6 +83,7 @@ func Huge(w http.ResponseWriter, _ *http.Request) {
 
 // Slow is a fault: no answer before the client has gone.
 func Slow(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body) // the server sees the client go only then
 	select {
 	case <-r.Context().Done():
 	case <-time.After(20 * time.Second):
@@ -105,7 +108,7 @@ type Hosts map[string]string
 func (h Hosts) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, ok := h[r.URL.Host]
 	if !ok {
-		return nil, &url.Error{Op: r.Method, URL: r.URL.Host, Err: http.ErrServerClosed}
+		return nil, fmt.Errorf("no way to %s in this test", r.URL.Host)
 	}
 	u, err := url.Parse(to)
 	if err != nil {

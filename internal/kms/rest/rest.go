@@ -244,6 +244,7 @@ func hostOf(location string) string {
 	return u.Host
 }
 
+// printable makes one line of foreign text, without what a terminal obeys.
 func printable(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsPrint(r) {
@@ -251,6 +252,7 @@ func printable(s string) string {
 		}
 		return ' '
 	}, s)
+	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > maxWords {
 		s = strings.ToValidUTF8(s[:maxWords], "") + "..."
 	}

@@ -2,8 +2,11 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 
 	"spekeasy/internal/kms"
@@ -13,16 +16,19 @@ import (
 // before it expires. It may be used concurrently; one fetch runs at a time.
 type Token struct {
 	now   func() time.Time
-	fetch func(context.Context) (value string, lifetime time.Duration, err error)
+	fetch Fetch
 
 	turn  chan struct{} // holds one value while somebody uses the fields below
 	value string
 	until time.Time // zero: does not expire
 }
 
-// NewToken returns a token that fetch gets. A lifetime of zero means that it
-// does not expire.
-func NewToken(now func() time.Time, fetch func(context.Context) (value string, lifetime time.Duration, err error)) *Token {
+// Fetch gets a credential from where it is issued. A lifetime of zero means
+// that it does not expire.
+type Fetch func(context.Context) (value string, lifetime time.Duration, err error)
+
+// NewToken returns a token that fetch gets.
+func NewToken(now func() time.Time, fetch Fetch) *Token {
 	return &Token{now: now, fetch: fetch, turn: make(chan struct{}, 1)}
 }
 
@@ -85,4 +91,52 @@ func (c *Client) DoWith(ctx context.Context, t *Token, refused int, newRequest f
 			return Answer{}, err
 		}
 	}
+}
+
+// RequestToken is the body of a [Fetch] for services that answer as OAuth 2.0
+// does (RFC 6749, 5.1). The client's Words are [TokenWords].
+func RequestToken(ctx context.Context, c *Client, newRequest func(context.Context) (*http.Request, error)) (string, time.Duration, error) {
+	a, err := c.Do(ctx, newRequest)
+	if err != nil {
+		return "", 0, err
+	}
+	defer clear(a.Body)
+	if a.Status != http.StatusOK {
+		return "", 0, fmt.Errorf("%w: %s", kms.ErrDenied, c.Explain(a))
+	}
+	var t struct {
+		Value    string  `json:"access_token"`
+		Type     string  `json:"token_type"`
+		Lifetime seconds `json:"expires_in"`
+	}
+	if err := a.Decode(&t); err != nil {
+		return "", 0, err
+	}
+	if t.Value == "" || t.Lifetime < 0 || !strings.EqualFold(t.Type, "Bearer") {
+		return "", 0, fmt.Errorf("%w: the answer holds no bearer token", kms.ErrUnavailable)
+	}
+	if t.Lifetime == 0 { // Azure App Service leaves it out
+		t.Lifetime = 300
+	}
+	return t.Value, time.Duration(t.Lifetime) * time.Second, nil
+}
+
+// seconds reads a number, which Azure's metadata server writes as a string.
+type seconds int64
+
+// UnmarshalJSON implements [json.Unmarshaler].
+func (s *seconds) UnmarshalJSON(b []byte) error {
+	n, err := strconv.ParseInt(strings.Trim(string(b), `"`), 10, 32)
+	*s = seconds(n)
+	return err
+}
+
+// TokenWords reads an OAuth 2.0 error (RFC 6749, 5.2).
+func TokenWords(a Answer) string {
+	var body struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	_ = json.Unmarshal(a.Body, &body) // no words are an answer too
+	return strings.TrimSpace(body.Error + " " + body.Description)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"slices"
 	"time"
@@ -28,7 +29,10 @@ type writer struct {
 	conn     *sql.Conn
 	database [16]byte
 	mark     *os.File
-	stmts    map[string]*sql.Stmt // by their text
+
+	migratedFrom, migratedTo int // schema versions
+
+	stmts map[string]*sql.Stmt // by their text
 
 	queue chan *job
 	quit  chan struct{} // closed to end the loop
@@ -52,7 +56,7 @@ func newWriter(log *slog.Logger) *writer {
 // open makes the connection, brings the schema up to date and checks the
 // mark.
 func (w *writer) open(ctx context.Context, path string, o Options) (err error) {
-	if w.db, err = connect(path, o, "mode=rw", "_journal_mode=WAL"); err != nil {
+	if w.db, err = connect(path, o, url.Values{"mode": {"rw"}, "_journal_mode": {"WAL"}}); err != nil {
 		return err
 	}
 	w.db.SetMaxOpenConns(1)
@@ -66,7 +70,7 @@ func (w *writer) open(ctx context.Context, path string, o Options) (err error) {
 	if mode != "wal" {
 		return fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s)", mode)
 	}
-	if err := migrate(ctx, w.conn); err != nil {
+	if w.migratedFrom, w.migratedTo, err = migrate(ctx, w.conn); err != nil {
 		return err
 	}
 	var p progress
