@@ -21,6 +21,8 @@ type keyHeader struct {
 
 func newAPIKeys() *apiKeys { return &apiKeys{} }
 
+func (*apiKeys) takes(c *tenant.Credential) bool { return c.APIKey != nil }
+
 func (a *apiKeys) empty() bool { return len(a.headers) == 0 }
 
 func (a *apiKeys) add(g *grant, c *tenant.Credential) error {

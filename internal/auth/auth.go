@@ -93,7 +93,10 @@ type Authenticator struct {
 
 // method is one way in.
 type method interface {
-	// add takes a credential of this kind. The error never holds a secret.
+	// takes reports whether a credential is of this kind.
+	takes(c *tenant.Credential) bool
+
+	// add adds a credential of this kind. The error never holds a secret.
 	add(g *grant, c *tenant.Credential) error
 
 	// empty reports whether there is no credential of this kind.
@@ -121,7 +124,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{now: o.Now, log: o.Log, trusted: o.TrustedProxies, throttle: newThrottle(o.Throttle, o.Now)}
-	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic(newHashed(a))
+	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic(newHashed(a.wait))
 	digest, err := newDigest(o.Digest, o.Now)
 	if err != nil {
 		return nil, err
@@ -132,44 +135,38 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 	a.mtls, a.delivery = newMTLS(o.ClientCAs, o.Now), newDelivery()
 	iam, sigv4 := new(iam), newSigV4(o.Now)
 	bearer := newBearer(a.issuer, o.HTTP, o.Now)
+	// In the order of trying: the cheap ones first.
+	a.methods = []method{iam, a.mtls, sigv4, apiKeys, tokens, digest, bearer, basic, a.delivery}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {
 			c := &t.Credentials[j]
-			if err := c.Check(); err != nil {
+			if err := a.add(t.ID, c); err != nil {
 				return nil, fmt.Errorf("tenant %s: credential %q: %w", t.ID, c.Name, err)
 			}
-			g := &grant{Principal: Principal{Tenant: t.ID, Credential: c.Name}}
-			g.notBefore, g.expires, _ = c.Validity() // checked
-			var m method
-			switch {
-			case c.APIKey != nil:
-				m = apiKeys
-			case c.Token != nil:
-				m = tokens
-			case c.Digest != nil:
-				m = digest
-			case c.OAuthClient != nil, c.JWT != nil:
-				m = bearer
-			case c.MTLS != nil:
-				m = a.mtls
-			case c.DeliveryCertificate != nil:
-				m = a.delivery
-			case c.IAM != nil:
-				m = iam
-			case c.SigV4 != nil:
-				m = sigv4
-			case c.Basic != nil:
-				m = basic
-			}
-			if err := m.add(g, c); err != nil {
-				return nil, fmt.Errorf("tenant %s: credential %q: %w", t.ID, c.Name, err)
-			}
-			a.remind(g, o.Now())
 		}
 	}
-	a.methods = slices.DeleteFunc([]method{iam, a.mtls, sigv4, apiKeys, tokens, digest, bearer, basic, a.delivery}, method.empty)
+	a.methods = slices.DeleteFunc(a.methods, method.empty)
 	return a, nil
+}
+
+// add gives a credential to the method of its kind.
+func (a *Authenticator) add(tenantID string, c *tenant.Credential) error {
+	if err := c.Check(); err != nil {
+		return err
+	}
+	g := &grant{Principal: Principal{Tenant: tenantID, Credential: c.Name}}
+	g.notBefore, g.expires, _ = c.Validity() // checked
+	for _, m := range a.methods {
+		if m.takes(c) {
+			if err := m.add(g, c); err != nil {
+				return err
+			}
+			a.remind(g, a.now())
+			return nil
+		}
+	}
+	return errors.New("of a kind that is not known here")
 }
 
 // Authenticate returns who sent the request. The error wraps
@@ -298,7 +295,7 @@ type sum = [sha256.Size]byte
 type keyed struct{ key sum }
 
 func newKeyed() (k keyed) {
-	rand.Read(k.key[:]) //nolint:errcheck // never fails
+	rand.Read(k.key[:])
 	return k
 }
 

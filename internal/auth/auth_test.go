@@ -266,20 +266,27 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// TestShared: what opens two tenants opens neither; the fault shows at the
-// start and does not show the secret.
+// TestShared: one secret is one credential; what would open two tenants opens
+// neither. The fault shows at the start and does not show the secret.
 func TestShared(t *testing.T) {
 	for name, c := range map[string]tenant.Credential{
-		"user":  {Name: "c", Basic: &tenant.Basic{User: "encoder", Password: "hunter2"}},
-		"key":   {Name: "c", APIKey: &tenant.APIKey{Key: "hunter2"}},
-		"token": {Name: "c", Token: &tenant.Token{Token: "hunter2"}},
+		"user":        {Name: "c", Basic: &tenant.Basic{User: "encoder", Password: "hunter2"}},
+		"key":         {Name: "c", APIKey: &tenant.APIKey{Key: "hunter2"}},
+		"token":       {Name: "c", Token: &tenant.Token{Token: "hunter2"}},
+		"digest":      {Name: "c", Digest: &tenant.Digest{User: "encoder", Password: "hunter2"}},
+		"client":      {Name: "c", OAuthClient: &tenant.OAuthClient{ID: "app", Secret: "hunter2"}},
+		"certificate": {Name: "c", MTLS: &tenant.MTLS{SHA256: sha256Hex("c")}},
+		"delivery":    {Name: "c", DeliveryCertificate: &tenant.DeliveryCertificate{SHA256: sha256Hex("c")}},
+		"access key":  {Name: "c", SigV4: &tenant.SigV4{AccessKeyID: "SPKACME", SecretAccessKey: "hunter2hunter2hunter2", Regions: []string{"eu-west-1"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := auth.New([]tenant.Settings{
-				{ID: "acme", Credentials: []tenant.Credential{c}}, {ID: "other", Credentials: []tenant.Credential{c}},
-			}, auth.Options{})
-			if err == nil || strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("got %v", err)
+			for what, customers := range map[string][]tenant.Settings{
+				"two tenants": {{ID: "acme", Credentials: []tenant.Credential{c}}, {ID: "other", Credentials: []tenant.Credential{c}}},
+				"one tenant":  customer(c, c),
+			} {
+				if _, err := auth.New(customers, auth.Options{}); err == nil || strings.Contains(err.Error(), "hunter2") {
+					t.Errorf("%s: got %v", what, err)
+				}
 			}
 		})
 	}

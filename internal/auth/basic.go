@@ -29,6 +29,8 @@ func newBasic(hashed *hashed) *basic {
 	return &basic{keyed: newKeyed(), users: make(map[string][]basicEntry), hashed: hashed}
 }
 
+func (*basic) takes(c *tenant.Credential) bool { return c.Basic != nil }
+
 func (b *basic) empty() bool { return len(b.users) == 0 }
 
 func (b *basic) add(g *grant, c *tenant.Credential) error {
@@ -47,6 +49,11 @@ func (b *basic) add(g *grant, c *tenant.Credential) error {
 		b.hashed.decoy = e.hash
 	} else {
 		e.mac = b.of(user, string(c.Basic.Password))
+	}
+	for _, other := range b.users[user] {
+		if e.hash == nil && other.mac == e.mac {
+			return fmt.Errorf("basic: the same password as credential %s", other.grant.name())
+		}
 	}
 	b.users[user] = append(b.users[user], e)
 	return nil

@@ -53,6 +53,8 @@ func newBearer(own *issuer, client *http.Client, now func() time.Time) *bearer {
 	}
 }
 
+func (*bearer) takes(c *tenant.Credential) bool { return c.OAuthClient != nil || c.JWT != nil }
+
 func (b *bearer) empty() bool { return b.own.empty() && len(b.trusted) == 0 }
 
 func (b *bearer) add(g *grant, c *tenant.Credential) error {

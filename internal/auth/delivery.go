@@ -20,6 +20,8 @@ type delivery struct{ byPrint map[sum]*grant }
 
 func newDelivery() *delivery { return &delivery{byPrint: make(map[sum]*grant)} }
 
+func (*delivery) takes(c *tenant.Credential) bool { return c.DeliveryCertificate != nil }
+
 func (d *delivery) empty() bool { return len(d.byPrint) == 0 }
 
 func (d *delivery) add(g *grant, c *tenant.Credential) error {

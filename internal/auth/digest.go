@@ -101,13 +101,15 @@ func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
 	switch {
 	case len(o.Key) == 0:
 		o.Key = make([]byte, sha256.Size)
-		rand.Read(o.Key) //nolint:errcheck // never fails
+		rand.Read(o.Key)
 	case len(o.Key) < sha256.Size/2:
 		return nil, errors.New("digest: the key must have at least 16 bytes")
 	}
 	d.nonces = newNonces(o.Key, o.Lifetime, o.Size/2, now)
 	return d, nil
 }
+
+func (*digestAuth) takes(c *tenant.Credential) bool { return c.Digest != nil }
 
 func (d *digestAuth) empty() bool { return len(d.users) == 0 }
 
@@ -121,6 +123,11 @@ func (d *digestAuth) add(g *grant, c *tenant.Credential) error {
 	e := digestEntry{grant: g, rfc2069: c.Digest.RFC2069}
 	for _, a := range d.algorithms {
 		e.ha1 = append(e.ha1, a.hash(user, realm, string(c.Digest.Password)))
+	}
+	for _, other := range d.users[user] {
+		if slices.Equal(other.ha1, e.ha1) {
+			return fmt.Errorf("digest: the same password as credential %s", other.grant.name())
+		}
 	}
 	d.users[user] = append(d.users[user], e)
 	return nil

@@ -15,8 +15,11 @@ import (
 // are few at a time, since each takes a processor for long; and a source or
 // user that failed too often gets none until it may fail again.
 type hashed struct {
-	decoy  *password.Hash // one of the hashes; nil without any
-	patron *Authenticator // whose throttle counts
+	decoy *password.Hash // one of the hashes; nil without any
+
+	// wait says how long the sender of a refused request has to wait until it
+	// may fail again.
+	wait func(r *http.Request, refused error) time.Duration
 
 	turns   chan struct{}
 	waiting atomic.Int32
@@ -30,9 +33,9 @@ const (
 	maxWaiting = 64   // requests that wait for a check
 )
 
-func newHashed(a *Authenticator) *hashed {
+func newHashed(wait func(*http.Request, error) time.Duration) *hashed {
 	return &hashed{
-		patron: a,
+		wait:   wait,
 		turns:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 		proved: newRecent[sum, *grant](maxProved, nil),
 	}
@@ -66,7 +69,7 @@ func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass strin
 	if g := h.remembered(mac); g != nil { // others brought it while we waited
 		return g, nil
 	}
-	if wait := h.patron.throttle.wait(h.patron.source(r), refused); wait > 0 {
+	if wait := h.wait(r, refused); wait > 0 {
 		return nil, &ThrottledError{After: wait, refused: refused}
 	}
 	checked := false

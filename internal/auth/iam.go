@@ -27,6 +27,8 @@ func WithIAM(ctx context.Context, arn string) context.Context {
 	return context.WithValue(ctx, iamKey{}, arn)
 }
 
+func (*iam) takes(c *tenant.Credential) bool { return c.IAM != nil }
+
 func (i *iam) empty() bool { return len(i.entries) == 0 }
 
 func (i *iam) add(g *grant, c *tenant.Credential) error {

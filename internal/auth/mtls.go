@@ -35,6 +35,8 @@ func newMTLS(roots *x509.CertPool, now func() time.Time) *mtls {
 	}
 }
 
+func (*mtls) takes(c *tenant.Credential) bool { return c.MTLS != nil }
+
 func (m *mtls) empty() bool { return len(m.byPrint) == 0 && len(m.bySubject) == 0 }
 
 func (m *mtls) add(g *grant, c *tenant.Credential) error {

@@ -62,7 +62,7 @@ func (n *nonces) mac(body []byte) []byte {
 func (n *nonces) make() string {
 	var b nonce
 	binary.BigEndian.PutUint64(b[:8], uint64(n.now().UnixNano()))
-	rand.Read(b[8:nonceBody]) //nolint:errcheck // never fails
+	rand.Read(b[8:nonceBody])
 	copy(b[nonceBody:], n.mac(b[:nonceBody]))
 	return base64.RawURLEncoding.EncodeToString(b[:])
 }

@@ -109,6 +109,11 @@ func (i *issuer) add(g *grant, c *tenant.OAuthClient) error {
 			return err
 		}
 	}
+	for _, other := range i.clients[c.ID] {
+		if other.secret == secret {
+			return fmt.Errorf("oauth_client: the same secret as credential %s", other.grant.name())
+		}
+	}
 	i.clients[c.ID] = append(i.clients[c.ID], oauthClient{g, secret})
 	return nil
 }

@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"errors"
+	"strings"
+)
 
 var errParams = errors.New("malformed parameters")
 
@@ -11,7 +14,7 @@ func parseParams(s string) (map[string]string, error) {
 	out := make(map[string]string)
 	i := 0
 	skip := func(set string) {
-		for i < len(s) && contains(set, s[i]) {
+		for i < len(s) && strings.IndexByte(set, s[i]) >= 0 {
 			i++
 		}
 	}
@@ -24,7 +27,7 @@ func parseParams(s string) (map[string]string, error) {
 		for i < len(s) && tokenChar(s[i]) {
 			i++
 		}
-		name := lower(s[start:i])
+		name := strings.ToLower(s[start:i])
 		skip(" \t")
 		if name == "" || i == len(s) || s[i] != '=' {
 			return nil, errParams
@@ -71,23 +74,6 @@ func paramValue(s string) (value string, n int) {
 	return "", 0
 }
 
-func contains(set string, c byte) bool {
-	for i := range len(set) {
-		if set[i] == c {
-			return true
-		}
-	}
-	return false
-}
-
-func tokenChar(c byte) bool { return c > ' ' && c <= '~' && !contains(`()<>@,;:\"/[]?={}`, c) }
-
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
-		}
-	}
-	return string(b)
+func tokenChar(c byte) bool {
+	return c > ' ' && c <= '~' && strings.IndexByte(`()<>@,;:\"/[]?={}`, c) < 0
 }

@@ -41,6 +41,8 @@ func newSigV4(now func() time.Time) *sigv4 {
 	return &sigv4{keys: make(map[string]*accessKey), now: now}
 }
 
+func (*sigv4) takes(c *tenant.Credential) bool { return c.SigV4 != nil }
+
 func (s *sigv4) empty() bool { return len(s.keys) == 0 }
 
 func (s *sigv4) add(g *grant, c *tenant.Credential) error {
@@ -104,7 +106,7 @@ func parseSigV4(text string) (*signature, error) {
 	a := &signature{accessKey: scope[0], date: scope[1], region: scope[2], service: scope[3]}
 	a.signed = strings.Split(param["SignedHeaders"], ";")
 	for i, name := range a.signed {
-		if name == "" || name != lower(name) || i > 0 && name <= a.signed[i-1] {
+		if name == "" || name != strings.ToLower(name) || i > 0 && name <= a.signed[i-1] {
 			return nil, errors.New("SignedHeaders are not in order and lower case")
 		}
 	}
@@ -171,7 +173,7 @@ func (a *signature) canonicalHeaders(r *http.Request) (string, error) {
 		}
 	}
 	for name := range r.Header {
-		if name = lower(name); strings.HasPrefix(name, "x-amz-") && !slices.Contains(a.signed, name) {
+		if name = strings.ToLower(name); strings.HasPrefix(name, "x-amz-") && !slices.Contains(a.signed, name) {
 			return "", errors.New("a header x-amz-* is not signed")
 		}
 	}

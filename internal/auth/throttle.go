@@ -104,6 +104,12 @@ func (t *throttle) wait(source string, refused error) (wait time.Duration) {
 	return wait
 }
 
+// wait returns how long the sender of a request that was refused has to wait
+// until it may fail again.
+func (a *Authenticator) wait(r *http.Request, refused error) time.Duration {
+	return a.throttle.wait(a.source(r), refused)
+}
+
 // countedBy returns what a failure counts for.
 func countedBy(source string, refused error) []string {
 	keys := []string{"address " + source}

@@ -22,6 +22,8 @@ const PathToken = "token"
 
 func newTokens() *tokens { return &tokens{tokens: make(secrets)} }
 
+func (*tokens) takes(c *tenant.Credential) bool { return c.Token != nil }
+
 func (t *tokens) empty() bool { return len(t.tokens) == 0 }
 
 func (t *tokens) add(g *grant, c *tenant.Credential) error {
