@@ -48,13 +48,10 @@ func (h *hashed) remembered(mac sum) *grant {
 	return g
 }
 
-// find returns the grant of the entry whose hash the password has, or
-// refused. Whoever fails pays for one hash at least, so that the time does not
+// find returns the grant of the entry whose hash a password has that is not
+// remembered, or refused. Whoever fails pays for one hash at least, so that the time does not
 // tell which users there are and how their passwords are kept.
 func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass string, refused *refusal) (*grant, error) {
-	if g := h.remembered(mac); g != nil {
-		return g, nil
-	}
 	if h.waiting.Add(1) > maxWaiting {
 		h.waiting.Add(-1)
 		return nil, &ThrottledError{After: time.Second, refused: refused}
