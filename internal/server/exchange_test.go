@@ -203,6 +203,17 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
+// newTestServer returns the whole handler over a fresh SQLite database, with
+// one tenant whose credential is test:test.
+func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
+	t.Helper()
+	return newServer(t, s, source, serverOptions{
+		random:   zeros{},
+		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		provider: keyprovider.Options{SealFor: time.Minute},
+	})
+}
+
 type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
@@ -242,12 +253,30 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	if source != nil {
 		built.Source = source
 	}
-	authenticator, err := auth.New([]tenant.Settings{s}, auth.Options{})
+	provider := keyprovider.New(keys, o.random, o.now, o.provider)
+	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+}
+
+// authenticator lets in test:test as a tenant.
+func authenticator(t testing.TB, id string) *auth.Authenticator {
+	t.Helper()
+	s := exampleTenant()
+	s.ID = id
+	return authenticatorOf(t, s)
+}
+
+// authenticatorOf lets in the credentials of a tenant, test:test if it has
+// none. Many tests fail on purpose, which it does not mind.
+func authenticatorOf(t testing.TB, s tenant.Settings) *auth.Authenticator {
+	t.Helper()
+	if len(s.Credentials) == 0 {
+		s.Credentials = exampleTenant().Credentials
+	}
+	a, err := auth.New([]tenant.Settings{s}, auth.Options{Throttle: auth.Throttle{Burst: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(authenticator, tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return a
 }
 
 // play sends the request of an exchange.

@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"spekeasy/internal/auth"
 	"spekeasy/internal/limit"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
@@ -173,5 +174,32 @@ func TestNewKeysQuota(t *testing.T) {
 		if after := w.Header().Get("Retry-After"); after != "86400" && after != "86399" {
 			t.Errorf("retry after %s", after)
 		}
+	}
+}
+
+// TestThrottled holds the answer to one failed attempt too many, and that a
+// good credential from the same address is answered.
+func TestThrottled(t *testing.T) {
+	s := exampleTenant()
+	built, err := s.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := auth.New([]tenant.Settings{s}, auth.Options{Throttle: auth.Throttle{Burst: 2, Every: time.Hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := server.New(a, tenant.Static{s.ID: built}, tells{}, "spekeasy/test", slog.New(slog.DiscardHandler))
+	for range 2 {
+		if w := askAs(t, h, "nobody"); w.Code != http.StatusUnauthorized {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	w := askAs(t, h, "nobody")
+	if w.Code != http.StatusTooManyRequests || w.Body.String() != "too many requests" || w.Header().Get("Retry-After") != "3600" {
+		t.Errorf("%d %q %v", w.Code, w.Body, w.Header())
+	}
+	if w := askAs(t, h, "test"); w.Code != http.StatusOK {
+		t.Errorf("a good credential: %d %s", w.Code, w.Body)
 	}
 }

@@ -92,7 +92,11 @@ func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == route.Method || route.Method == "" || r.Method == http.MethodHead && route.Method == http.MethodGet {
 		return nil
 	}
-	w.Header().Set("Allow", route.Method)
+	allowed := route.Method
+	if allowed == http.MethodGet {
+		allowed = "GET, HEAD"
+	}
+	w.Header().Set("Allow", allowed)
 	return errMethod
 }
 
