@@ -5,6 +5,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,7 @@ type App struct {
 	KEK      *url.URL // what wraps their data keys
 	Keystore *keystore.Keystore
 	Handler  http.Handler
+	TLS      *tls.Config // of the listener; nil for plain HTTP
 
 	log   *slog.Logger
 	close []func(context.Context) error // in the order of opening
@@ -70,12 +72,18 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c)
+	tenants, authenticator, err := customers(c, log)
 	if err != nil {
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+		return nil, err
+	}
+	if a.TLS != nil {
+		a.Handler = strictTransport(a.Handler)
+	}
 	return a, nil
 }
 
@@ -114,9 +122,8 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 }
 
 // customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
+func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
 	tenants := make(tenant.Static, len(c.Tenants))
-	var basic []auth.BasicCredential
 	for i := range c.Tenants {
 		s := &c.Tenants[i]
 		t, err := s.Build()
@@ -124,15 +131,13 @@ func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
 			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
 		}
 		tenants[s.ID] = t
-		for _, cred := range s.Credentials {
-			basic = append(basic, auth.BasicCredential{Name: cred.Name, Tenant: s.ID, User: cred.Basic.User, Password: cred.Basic.Password})
-		}
 	}
-	method, err := auth.NewBasic(basic)
+	o, err := authOptions(c, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return tenants, auth.New(method), nil
+	authenticator, err := auth.New(c.Tenants, o)
+	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.
@@ -163,7 +168,14 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() {
+		if a.TLS != nil {
+			srv.TLSConfig = a.TLS
+			served <- srv.ServeTLS(l, "", "")
+			return
+		}
+		served <- srv.Serve(l)
+	}()
 	select {
 	case err := <-served:
 		return err

@@ -90,7 +90,7 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 func question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
 	ask := &keystore.Ask{
 		Tenant: t.ID, ContentID: req.ContentID, Profile: req.Profile.String(), Scheme: req.Scheme,
-		Source: t.Source, Reuse: t.Reuse, Wants: make([]keystore.Want, len(req.Keys)),
+		Source: t.Source, Reuse: t.Reuse, Admit: t.NewKeys, Wants: make([]keystore.Want, len(req.Keys)),
 	}
 	for i := range req.Keys {
 		k, w := &req.Keys[i], &ask.Wants[i]

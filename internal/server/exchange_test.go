@@ -143,7 +143,10 @@ func settings(t *testing.T, ar *txtar.Archive) tenant.Settings {
 }
 
 func exampleTenant() tenant.Settings {
-	s := tenant.Settings{ID: "example"}
+	s := tenant.Settings{
+		ID:          "example",
+		Credentials: []tenant.Credential{{Name: "test", Basic: &tenant.Basic{User: "test", Password: "test"}}},
+	}
 	s.DRM.PlayReady.LAURL = "https://lic.example.com/playready"
 	s.DRM.HLS.URL = "https://keys.example.com"
 	s.DRM.ClearKey.LicenseURL = "https://lic.example.com/clearkey"
@@ -251,17 +254,29 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 		built.Source = source
 	}
 	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 
 // authenticator lets in test:test as a tenant.
 func authenticator(t testing.TB, id string) *auth.Authenticator {
 	t.Helper()
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: id, User: "test", Password: "test"}})
+	s := exampleTenant()
+	s.ID = id
+	return authenticatorOf(t, s)
+}
+
+// authenticatorOf lets in the credentials of a tenant, test:test if it has
+// none. Many tests fail on purpose, which it does not mind.
+func authenticatorOf(t testing.TB, s tenant.Settings) *auth.Authenticator {
+	t.Helper()
+	if len(s.Credentials) == 0 {
+		s.Credentials = exampleTenant().Credentials
+	}
+	a, err := auth.New([]tenant.Settings{s}, auth.Options{Throttle: auth.Throttle{Burst: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return auth.New(basic)
+	return a
 }
 
 // play sends the request of an exchange.

@@ -13,7 +13,11 @@ type Route struct {
 	Path    string
 	MaxBody int64         // bytes; a longer body is refused with 413
 	Timeout time.Duration // for the whole handling; 0 means none
-	handle  func(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error
+
+	// ErrorHeader is a header that repeats the text of an error, "" for none.
+	ErrorHeader string
+
+	handle func(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error
 }
 
 // maxRequest bounds a key request. Twenty keys for four systems stay below
@@ -39,5 +43,5 @@ func Routes() []Route {
 	for _, base := range []string{"/speke/v1.0", "/speke"} {
 		routes = append(routes, Route{Method: http.MethodGet, Path: base + "/heartbeat", handle: (*Server).heartbeat})
 	}
-	return routes
+	return append(append(routes, vendorRoutes()...), oauthRoutes()...)
 }
