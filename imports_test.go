@@ -43,8 +43,9 @@ func TestImports(t *testing.T) {
 		"internal/kidrule":     {"contentkey"},
 		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/audit":       {"contentkey"},
 		"internal/auth":        {},
-		"internal/server":      {"internal/auth", "internal/keystore", "internal/tenant", "speke"},
+		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -29,6 +29,7 @@ import (
 type Backends struct {
 	Stores      map[string]OpenStore
 	KeyManagers map[string]OpenKeyManager
+	Stdout      io.Writer // takes the audit log when it is to go to standard output
 }
 
 // OpenStore opens a database.
@@ -62,6 +63,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
+	recorder, err := a.openAudit(b, userAgent)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
@@ -70,7 +75,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
 	return a, nil
 }
 

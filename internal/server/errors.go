@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/tenant"
@@ -40,7 +41,8 @@ func answerTo(err error) (status int, text string) {
 		return http.StatusRequestEntityTooLarge, errTooLarge.Error()
 	case errors.Is(err, errBody):
 		return http.StatusBadRequest, errBody.Error()
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, audit.ErrUnavailable),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, keystore.ErrUnavailable.Error()
 	default:
 		return http.StatusInternalServerError, "internal error"

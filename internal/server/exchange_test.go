@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"flag"
@@ -159,15 +160,19 @@ func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http
 	t.Helper()
 	return newServer(t, s, source, serverOptions{
 		random:   zeros{},
-		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		now:      fixedNow,
 		provider: keyprovider.Options{SealFor: time.Minute},
 	})
 }
+
+func fixedNow() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
 	provider keyprovider.Options
+	audit    string          // directory; by default one of its own
+	recorder server.Recorder // in the place of files
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
@@ -208,7 +213,10 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 		t.Fatal(err)
 	}
 	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	if o.recorder == nil {
+		o.recorder = openAudit(t, cmp.Or(o.audit, filepath.Join(dir, "audit")))
+	}
+	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 
 // play sends the request of an exchange.
