@@ -109,7 +109,13 @@ func TestAnswersOutliveTheServer(t *testing.T) {
 	secrets := make(map[string]bool)
 	for round := range 5 {
 		s := startServer(t, bin, `exec "$0" serve --dev --listen 127.0.0.1:0 --data `+data)
-		time.AfterFunc(time.Duration(200+rand.IntN(300))*time.Millisecond, func() { s.cmd.Process.Kill() })
+		enough := make(chan struct{}) // answers of this round
+		answers := 0
+		go func() {
+			<-enough
+			time.Sleep(time.Duration(rand.IntN(100)) * time.Millisecond)
+			s.cmd.Process.Kill()
+		}()
 		var wg sync.WaitGroup
 		for worker := range 8 {
 			wg.Go(func() {
@@ -128,6 +134,9 @@ func TestAnswersOutliveTheServer(t *testing.T) {
 					}
 					mu.Lock()
 					answered[id] = kid
+					if answers++; answers == 150 {
+						close(enough)
+					}
 					for _, m := range plainPattern.FindAllSubmatch(answer, -1) {
 						secrets[string(m[1])] = true
 					}

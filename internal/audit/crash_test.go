@@ -93,8 +93,8 @@ func TestKills(t *testing.T) {
 			if err != nil {
 				break // what the kill cut off was not said
 			}
-			if answered = append(answered, strings.TrimSpace(line)); len(answered) == before+1 {
-				time.AfterFunc(time.Duration(20+rand.IntN(200))*time.Millisecond, func() { _ = kill() })
+			if answered = append(answered, strings.TrimSpace(line)); len(answered) == before+300 {
+				time.AfterFunc(time.Duration(rand.IntN(100))*time.Millisecond, func() { _ = kill() })
 			}
 		}
 		_ = kill() // in case it said nothing
