@@ -20,7 +20,7 @@ import (
 	"spekeasy/internal/xmltree"
 )
 
-// Algorithms of content key encryption (cpix.md 9.1).
+// Algorithms of content key encryption (SX-CKE-05 to -08).
 const (
 	AlgorithmAES256CBC  = "http://www.w3.org/2001/04/xmlenc#aes256-cbc"
 	AlgorithmRSAOAEP    = "http://www.w3.org/2001/04/xmlenc#rsa-oaep-mgf1p"
@@ -31,10 +31,11 @@ const (
 	documentKeySize = 32 // AES-256
 	macKeySize      = 64 // HMAC-SHA512
 	minRSABits      = 2048
+	maxRSABits      = 8192 // the work grows with the square of the size
 )
 
 // ErrCertificate reports a recipient certificate that cannot be used: not the
-// base64 of DER, not RSA, or below 2048 bits (SX-CKE-11).
+// base64 of DER, not RSA, or not of 2048 to 8192 bits (SX-CKE-11).
 var ErrCertificate = errors.New("unusable certificate")
 
 // ErrDecrypt reports encrypted values that do not open. One error stands for
@@ -57,8 +58,8 @@ func ParseCertificate(text string) (*x509.Certificate, error) {
 	if !ok {
 		return nil, fmt.Errorf("%w: %s key, want RSA", ErrCertificate, cert.PublicKeyAlgorithm)
 	}
-	if bits := pub.N.BitLen(); bits < minRSABits {
-		return nil, fmt.Errorf("%w: RSA key of %d bits, want %d or more", ErrCertificate, bits, minRSABits)
+	if bits := pub.N.BitLen(); bits < minRSABits || bits > maxRSABits {
+		return nil, fmt.Errorf("%w: RSA key of %d bits, want %d to %d", ErrCertificate, bits, minRSABits, maxRSABits)
 	}
 	return cert, nil
 }
@@ -190,7 +191,8 @@ func (d *Document) SetDelivery(s *Sealer) error {
 		if e == nil {
 			return fmt.Errorf("DeliveryData %d has no DeliveryKey", i)
 		}
-		c, p, x := own(e), d.prefix(e, NamespacePSKC, "pskc"), d.prefix(e, NamespaceXENC, "enc")
+		at := e.Parent() // what DeliveryKey declares holds inside it only
+		c, p, x := own(at), d.prefix(at, NamespacePSKC, "pskc"), d.prefix(at, NamespaceXENC, "enc")
 		value := func(ciphertext, mac string) string {
 			return "<" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmRSAOAEP) + ciphertext + endEncryptedValue(x) +
 				"</" + p + "EncryptedValue><" + p + "ValueMAC>" + mac + "</" + p + "ValueMAC>"

@@ -52,7 +52,8 @@ type Document struct {
 	tree       *xmltree.Doc
 	edits      *xmltree.Edits
 	signatures []*xmltree.Element
-	declared   map[string]string // prefixes that the queued edits declare on the root, by namespace
+	declared   []declaration // what the queued edits declare on the root
+	plain      plainTags     // of the latest content key in clear
 }
 
 // Lists counts the list elements of a document. More than one of a kind is
@@ -66,7 +67,7 @@ type DeliveryData struct {
 	ID           string
 	Certificates []string // texts of ds:X509Certificate: base64 of DER, line breaks possible
 	DocumentKey  *Secret  // nil when absent
-	MACKey       *Secret  // nil when absent; any of the three shapes of cpix.md 9.3
+	MACKey       *Secret  // nil when absent; in any of its three shapes (D-15)
 	DocumentAlgo string   // DocumentKey@Algorithm
 	MACAlgo      string   // MACMethod@Algorithm
 	key          *xmltree.Element
@@ -77,11 +78,12 @@ type ContentKey struct {
 	KID        string
 	Scheme     string // @commonEncryptionScheme
 	ExplicitIV string // base64
-	Secret     Secret // zero in a request
+	Secret     Secret // zero in a request; the first that is not, if there are several
+	Values     int    // Data elements, of which CPIX allows one
 	HDCPLevel  string // HDCPData@HLSHDCPLevel (CPIX 2.4)
 
-	el, data *xmltree.Element
-	kid      *xmltree.Attr
+	el, data, hdcp *xmltree.Element
+	kid            *xmltree.Attr
 }
 
 // Secret is the value of a content key, document key or MAC key: PlainValue
@@ -195,9 +197,20 @@ const (
 	OtherFilter
 )
 
-var filterNames = map[string]FilterKind{
-	"KeyPeriodFilter": KeyPeriodFilter, "LabelFilter": LabelFilter, "VideoFilter": VideoFilter,
-	"AudioFilter": AudioFilter, "BitrateFilter": BitrateFilter,
+func filterKind(name string) FilterKind {
+	switch name {
+	case "KeyPeriodFilter":
+		return KeyPeriodFilter
+	case "LabelFilter":
+		return LabelFilter
+	case "VideoFilter":
+		return VideoFilter
+	case "AudioFilter":
+		return AudioFilter
+	case "BitrateFilter":
+		return BitrateFilter
+	}
+	return OtherFilter
 }
 
 // Filter is one filter of a usage rule.

@@ -34,8 +34,10 @@ func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
 	if p, ok := e.PrefixFor(space); ok {
 		return p + ":"
 	}
-	if p, ok := d.declared[space]; ok {
-		return p
+	for _, x := range d.declared {
+		if x.space == space {
+			return x.prefix
+		}
 	}
 	name := usual
 	if d.tree.Declares(name) {
@@ -45,12 +47,14 @@ func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
 		}
 	}
 	d.edit().AddAttr(d.tree.Root(), "xmlns:"+name, space)
-	if d.declared == nil {
-		d.declared = make(map[string]string)
-	}
-	d.declared[space] = name + ":"
-	return name + ":"
+	p := name + ":"
+	d.declared = append(d.declared, declaration{space, p})
+	return p
 }
+
+// declaration is a namespace with the prefix, and its colon, that an edit
+// declares for it.
+type declaration struct{ space, prefix string }
 
 // own returns the prefix that e itself was written with, with its colon; new
 // children of e's own namespace are spelled like it.
@@ -106,21 +110,35 @@ type HDCP struct {
 }
 
 // SetValue gives content key i its value in clear: Data with a PlainValue,
-// and HDCPData before it when hdcp is not nil (S21-PAY-72).
+// and HDCPData, in its place or else before Data, when hdcp is not nil
+// (S21-PAY-72).
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
-	d.setData(k, hdcp, xmltree.Piece{
-		Before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
-		Body:   v[:],
-		After:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
-	})
+	if w := &d.plain; w.cpix != c || w.pskc != p { // all keys of a document are spelled alike, as a rule
+		*w = plainTags{
+			cpix: c, pskc: p,
+			before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
+			after:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
+		}
+	}
+	d.setData(k, hdcp, xmltree.Piece{Before: d.plain.before, Body: v[:], After: d.plain.after})
+}
+
+// plainTags are the tags around a content key in clear, with certain prefixes.
+type plainTags struct {
+	cpix, pskc    string
+	before, after string
 }
 
 // setData puts the Data element in place: over one that came empty with the
 // request, or else at the end of the ContentKey.
 func (d *Document) setData(k *ContentKey, hdcp *HDCP, data xmltree.Piece) {
-	data.Before = hdcpData(own(k.el), hdcp) + data.Before
+	if text := hdcpData(own(k.el), hdcp); text != "" && k.hdcp != nil {
+		d.edit().Replace(k.hdcp, xmltree.Piece{Before: text})
+	} else {
+		data.Before = text + data.Before
+	}
 	if k.data != nil {
 		d.edit().Replace(k.data, data)
 		return
@@ -143,10 +161,10 @@ func hdcpData(c string, hdcp *HDCP) string {
 		"</" + c + "HDCPOutputProtectionData></" + c + "HDCPData>"
 }
 
-// Fill replaces the content of a signaling element by the base64 of value,
-// which must not change until [Document.Bytes] was called.
-func (d *Document) Fill(s *Signal, value []byte) {
-	d.edit().SetContent(s.el, xmltree.Piece{Body: value})
+// Fill replaces the content of a signaling element by the base64 of head and
+// value as one. value must not change until [Document.Bytes] was called.
+func (d *Document) Fill(s *Signal, head string, value []byte) {
+	d.edit().SetContent(s.el, xmltree.Piece{Head: head, Body: value})
 }
 
 // Remove takes a signaling element out of its DRMSystem.

@@ -21,7 +21,7 @@ const (
 // reader walks a tree; spaces translates namespace indexes of the tree.
 type reader struct {
 	doc    *Document
-	spaces []space
+	spaces [xmltree.MaxSpaces]space
 }
 
 // Parse reads a CPIX document. The error is a [*xmltree.SyntaxError] for text
@@ -32,7 +32,7 @@ func Parse(data []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{doc: &Document{tree: tree}, spaces: make([]space, len(tree.Spaces()))}
+	r := reader{doc: &Document{tree: tree}}
 	for i, name := range tree.Spaces() {
 		switch name {
 		case Namespace:
@@ -81,8 +81,18 @@ func value(a *xmltree.Attr) string {
 	if a == nil {
 		return ""
 	}
-	return strings.TrimSpace(a.Value())
+	return trim(a.Value())
 }
+
+// trim is strings.TrimSpace, in short for the many texts that need none.
+func trim(s string) string {
+	if s == "" || isGraphic(s[0]) && isGraphic(s[len(s)-1]) {
+		return s
+	}
+	return strings.TrimSpace(s)
+}
+
+func isGraphic(c byte) bool { return c > ' ' && c < 0x7f }
 
 func text(e *xmltree.Element) string {
 	if e == nil {
@@ -107,7 +117,8 @@ func (r *reader) root(root *xmltree.Element) {
 			r.each(list, "DeliveryData", func(e *xmltree.Element) { d.DeliveryData = append(d.DeliveryData, r.deliveryData(e)) })
 		case "ContentKeyList":
 			d.Lists.ContentKey++
-			d.ContentKeys = append(make([]ContentKey, 0, r.count(list)+len(d.ContentKeys)), d.ContentKeys...)
+			keys, _ := r.count(list)
+			d.ContentKeys = append(make([]ContentKey, 0, len(d.ContentKeys)+keys), d.ContentKeys...)
 			r.each(list, "ContentKey", func(e *xmltree.Element) { d.ContentKeys = append(d.ContentKeys, r.contentKey(e)) })
 		case "DRMSystemList":
 			d.Lists.DRMSystem++
@@ -130,21 +141,34 @@ func (r *reader) each(list *xmltree.Element, local string, f func(*xmltree.Eleme
 	}
 }
 
-func (r *reader) count(list *xmltree.Element) (n int) {
+// count returns how many elements a list has, and how many those have in all.
+func (r *reader) count(list *xmltree.Element) (entries, within int) {
 	for e := list.FirstChild(); e != nil; e = e.Next() {
-		n++
+		entries++
+		for c := e.FirstChild(); c != nil; c = c.Next() {
+			within++
+		}
 	}
-	return n
+	return entries, within
 }
 
 func (r *reader) contentKey(e *xmltree.Element) ContentKey {
 	k := ContentKey{el: e, kid: e.Attr("kid"), Scheme: attr(e, "commonEncryptionScheme"), ExplicitIV: attr(e, "explicitIV")}
 	k.KID = value(k.kid)
-	if k.data = r.child(e, cpixSpace, "Data"); k.data != nil {
-		k.Secret = r.secret(r.child(k.data, pskcSpace, "Secret"))
-	}
-	if hdcp := r.child(e, cpixSpace, "HDCPData"); hdcp != nil {
-		k.HDCPLevel = attr(hdcp, "HLSHDCPLevel")
+	for c := e.FirstChild(); c != nil; c = c.Next() {
+		switch {
+		case r.is(c, cpixSpace, "Data"):
+			if k.Values++; k.Values == 1 {
+				k.data = c
+			}
+			for s := c.FirstChild(); s != nil && k.Secret.IsZero(); s = s.Next() {
+				if r.is(s, pskcSpace, "Secret") {
+					k.Secret = r.secret(s)
+				}
+			}
+		case r.is(c, cpixSpace, "HDCPData") && k.hdcp == nil:
+			k.hdcp, k.HDCPLevel = c, attr(c, "HLSHDCPLevel")
+		}
 	}
 	return k
 }
@@ -195,7 +219,7 @@ func (r *reader) deliveryData(e *xmltree.Element) DeliveryData {
 	return d
 }
 
-// macKey reads the MAC key in any of its three shapes (cpix.md 9.3, D-15):
+// macKey reads the MAC key in any of its three shapes (D-15):
 // pskc:MACKey as in the PSKC schema, cpix:Key with a pskc:EncryptedValue as
 // AWS writes it, cpix:Key that is the encrypted data itself.
 func (r *reader) macKey(m *xmltree.Element) *Secret {
@@ -214,11 +238,7 @@ func (r *reader) macKey(m *xmltree.Element) *Secret {
 
 func (r *reader) drmSystems(list *xmltree.Element) {
 	d := r.doc
-	systems, signals := 0, 0
-	for e := list.FirstChild(); e != nil; e = e.Next() {
-		systems++
-		signals += r.count(e)
-	}
+	systems, signals := r.count(list)
 	d.DRMSystems = append(make([]DRMSystem, 0, len(d.DRMSystems)+systems), d.DRMSystems...)
 	all := make([]Signal, 0, signals)
 	r.each(list, "DRMSystem", func(e *xmltree.Element) {
@@ -279,21 +299,19 @@ func period(e *xmltree.Element) Period {
 
 func (r *reader) usageRules(list *xmltree.Element) {
 	d := r.doc
-	d.UsageRules = append(make([]UsageRule, 0, len(d.UsageRules)+r.count(list)), d.UsageRules...)
+	rules, filters := r.count(list)
+	d.UsageRules = append(make([]UsageRule, 0, len(d.UsageRules)+rules), d.UsageRules...)
+	all := make([]Filter, 0, filters)
 	r.each(list, "ContentKeyUsageRule", func(e *xmltree.Element) {
 		u := UsageRule{kid: e.Attr("kid"), IntendedTrackType: attr(e, "intendedTrackType")}
 		u.KID = value(u.kid)
-		u.Filters = make([]Filter, 0, r.count(e))
+		from := len(all)
 		for c := e.FirstChild(); c != nil; c = c.Next() {
-			if r.space(c) != cpixSpace {
-				continue
+			if r.space(c) == cpixSpace {
+				all = append(all, Filter{Kind: filterKind(c.Local()), el: c})
 			}
-			kind, known := filterNames[c.Local()]
-			if !known {
-				kind = OtherFilter
-			}
-			u.Filters = append(u.Filters, Filter{Kind: kind, el: c})
 		}
+		u.Filters = all[from:len(all):len(all)]
 		d.UsageRules = append(d.UsageRules, u)
 	})
 }

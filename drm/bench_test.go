@@ -11,7 +11,7 @@ func BenchmarkSignal(b *testing.B) {
 	const all = drm.PSSH | drm.ContentProtection | drm.HLS | drm.Smooth |
 		drm.KeyURI | drm.KeyFormat | drm.KeyFormatVersions
 	const keys = "https://keys.example.com"
-	playReady := drm.PlayReady{LAURL: "https://lic.example.com/playready"}
+	playReady := prepared(b, drm.PlayReady{LAURL: "https://lic.example.com/playready"})
 
 	for _, c := range []struct {
 		name   string
@@ -48,4 +48,20 @@ func BenchmarkSignal(b *testing.B) {
 			}
 		})
 	}
+}
+
+// prepared returns PlayReady as a customer's set of systems has it.
+func prepared(tb testing.TB, p drm.PlayReady) drm.System {
+	tb.Helper()
+	systems, err := drm.V2(drm.Settings{PlayReady: p})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, s := range systems {
+		if s.ID() == p.ID() {
+			return s
+		}
+	}
+	tb.Fatal("no PlayReady")
+	return nil
 }

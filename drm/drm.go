@@ -31,7 +31,12 @@ func ParseSystemID(s string) (SystemID, error) {
 }
 
 // String returns the lower-case UUID text.
-func (id SystemID) String() string { return contentkey.KID(id).String() }
+func (id SystemID) String() string {
+	if s := id.find(); s != nil {
+		return s.text
+	}
+	return contentkey.KID(id).String()
+}
 
 // MarshalText returns the lower-case UUID text.
 func (id SystemID) MarshalText() ([]byte, error) { return contentkey.KID(id).MarshalText() }
@@ -126,31 +131,47 @@ func schemeError(s System, scheme contentkey.Scheme) error {
 // also of those that are not made here, or "" for an ID that is not known. It
 // is for reading other people's documents and boxes.
 func SystemName(id SystemID) string {
-	switch id.String() {
-	case "edef8ba9-79d6-4ace-a3c8-27dcd51d21ed":
-		return "Widevine"
-	case "9a04f079-9840-4286-ab92-e65be0885f95":
-		return "PlayReady"
-	case "94ce86fb-07ff-4f43-adb8-93d2fa968ca2":
-		return "FairPlay"
-	case "29701fe4-3cc7-4a34-8c5b-ae90c7439a47":
-		return "FairPlay (Shaka Packager)" // not registered, never to be written
-	case "1077efec-c0b2-4d02-ace3-3c1e52e2fb4b":
-		return "W3C common PSSH"
-	case "e2719d58-a985-b3c9-781a-b030af78d30e":
-		return "Clear Key"
-	case "3ea8778f-7742-4bf9-b18b-e834b2acbd47":
-		return "HLS AES-128"
-	case "be58615b-19c4-4684-88b3-c8c57e99e957":
-		return "HLS SAMPLE-AES"
-	case "81376844-f976-481e-a84e-cc25d39b0b33":
-		return "HLS AES-128 (SPEKE v1)"
-	case "80a6be7e-1448-4c37-9e70-d5aebe04c8d2":
-		return "Irdeto"
-	case "5e629af5-38da-4063-8977-97ffbd9902d4":
-		return "Marlin"
-	case "3d5e6d35-9b9a-41e8-b843-dd3c6e72c42c":
-		return "WisePlay"
+	if s := id.find(); s != nil {
+		return s.name
 	}
 	return ""
+}
+
+// knownSystem is a system ID with its text, which need not be made then, and
+// its name.
+type knownSystem struct {
+	id         SystemID
+	text, name string
+}
+
+func (id SystemID) find() *knownSystem {
+	for i := range knownSystems {
+		if knownSystems[i].id == id {
+			return &knownSystems[i]
+		}
+	}
+	return nil
+}
+
+var knownSystems = []knownSystem{
+	known("edef8ba9-79d6-4ace-a3c8-27dcd51d21ed", "Widevine"),
+	known("9a04f079-9840-4286-ab92-e65be0885f95", "PlayReady"),
+	known("94ce86fb-07ff-4f43-adb8-93d2fa968ca2", "FairPlay"),
+	known("29701fe4-3cc7-4a34-8c5b-ae90c7439a47", "FairPlay (Shaka Packager)"), // not registered, never to be written
+	known("1077efec-c0b2-4d02-ace3-3c1e52e2fb4b", "W3C common PSSH"),
+	known("e2719d58-a985-b3c9-781a-b030af78d30e", "Clear Key"),
+	known("3ea8778f-7742-4bf9-b18b-e834b2acbd47", "HLS AES-128"),
+	known("be58615b-19c4-4684-88b3-c8c57e99e957", "HLS SAMPLE-AES"),
+	known("81376844-f976-481e-a84e-cc25d39b0b33", "HLS AES-128 (SPEKE v1)"),
+	known("80a6be7e-1448-4c37-9e70-d5aebe04c8d2", "Irdeto"),
+	known("5e629af5-38da-4063-8977-97ffbd9902d4", "Marlin"),
+	known("3d5e6d35-9b9a-41e8-b843-dd3c6e72c42c", "WisePlay"),
+}
+
+func known(text, name string) knownSystem {
+	id, err := ParseSystemID(text)
+	if err != nil {
+		panic(err) // the table is constant
+	}
+	return knownSystem{id, text, name}
 }

@@ -44,6 +44,8 @@ type PlayReady struct {
 	// CencMethod and KeyID are as in [Widevine].
 	CencMethod string `json:"cenc_method,omitzero" yaml:"cenc_method,omitempty"`
 	KeyID      bool   `json:"key_id,omitzero" yaml:"key_id,omitempty"`
+
+	cenc, cbcs *playReadyTemplate // nil unless prepared
 }
 
 var _ System = PlayReady{}
@@ -145,13 +147,30 @@ func checkCustomAttributes(s string) error {
 // appendObject appends the PlayReady Object for one track: one key (S2-PR-07),
 // with CHECKSUM wherever it is allowed (D-221).
 func (p *PlayReady) appendObject(b []byte, t *Track) ([]byte, error) {
-	version, key := "4.3", PlayReadyKey{KID: t.KID, Algorithm: PlayReadyCBC}
+	template := p.cbcs
 	if t.Scheme == contentkey.Cenc {
+		template = p.cenc
+	}
+	if template != nil {
+		return template.append(b, t), nil
+	}
+	key := PlayReadyKey{KID: t.KID}
+	if t.Scheme == contentkey.Cenc {
+		sum := PlayReadyChecksum(t.KID, t.Key)
+		key.Checksum = sum[:]
+	}
+	return p.appendHeader(b, key, t.Scheme)
+}
+
+// appendHeader appends the PlayReady Object for a key of the scheme.
+func (p *PlayReady) appendHeader(b []byte, key PlayReadyKey, scheme contentkey.Scheme) ([]byte, error) {
+	version := "4.3"
+	key.Algorithm = PlayReadyCBC
+	if scheme == contentkey.Cenc {
 		if version = p.CencVersion; version == "" {
 			version = "4.0"
 		}
-		sum := PlayReadyChecksum(t.KID, t.Key)
-		key.Algorithm, key.Checksum = PlayReadyCTR, sum[:]
+		key.Algorithm = PlayReadyCTR
 	}
 	keys := [1]PlayReadyKey{key}
 	h := PlayReadyHeader{

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"unicode/utf16"
@@ -487,5 +488,32 @@ func TestSmooth(t *testing.T) {
 	}
 	if h, err := drm.ParsePlayReadyObject(b); err != nil || h.Version != "4.0" {
 		t.Errorf("%+v, %v", h, err)
+	}
+}
+
+// TestPlayReadyTemplate: what a customer's set of systems signals from a
+// template is what the settings signal when they are written out.
+func TestPlayReadyTemplate(t *testing.T) {
+	const custom = `<CUSTOMATTRIBUTES xmlns="">ü€😀<a>AAAAAAAAAAAAAAAAAAAAAA==</a></CUSTOMATTRIBUTES>`
+	for _, p := range []drm.PlayReady{
+		{},
+		{CencVersion: "4.1", LAURL: "https://lic.example.com/?a=1&kid=AAAAAAAAAAAAAAAAAAAAAA=="},
+		{CencVersion: "4.2", LUIURL: "https://example.com/", DSID: "AAAAAAAAAAAAAAAAAAAAAA=="},
+		{CencVersion: "4.3", CustomAttributes: custom, KeyID: true},
+	} {
+		system := prepared(t, p)
+		for _, scheme := range []contentkey.Scheme{contentkey.Cenc, contentkey.Cbcs} {
+			for i := range 256 {
+				track := drm.Track{Scheme: scheme}
+				for j := range track.KID {
+					track.KID[j], track.Key[j] = byte(i*j+i), byte(i*i+j)
+				}
+				got, err := system.Signal(&track, allFields)
+				want, wantErr := p.Signal(&track, allFields)
+				if err != nil || wantErr != nil || !reflect.DeepEqual(got, want) {
+					t.Fatalf("%+v, %s, key ID %s: template gives\n%s, %v\nwant\n%s, %v", p, scheme, track.KID, got, err, want, wantErr)
+				}
+			}
+		}
 	}
 }

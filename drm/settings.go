@@ -43,7 +43,11 @@ func V1(s Settings) ([]System, error) {
 	if s.FairPlay.URI.IsZero() {
 		s.FairPlay.URI = Template{text: fairPlayKID}
 	}
-	return []System{s.Widevine, s.PlayReady, s.FairPlay, HLSAES128V1(s.HLS), CommonPSSH{}}, nil
+	playReady, err := s.PlayReady.prepared()
+	if err != nil {
+		return nil, err
+	}
+	return []System{s.Widevine, playReady, s.FairPlay, HLSAES128V1(s.HLS), CommonPSSH{}}, nil
 }
 
 // V2 returns the systems that a SPEKE v2.0 or v2.1 encryptor may name. The
@@ -52,7 +56,11 @@ func V2(s Settings) ([]System, error) {
 	if err := s.Validate(); err != nil {
 		return nil, err
 	}
+	playReady, err := s.PlayReady.prepared()
+	if err != nil {
+		return nil, err
+	}
 	return []System{
-		s.Widevine, s.PlayReady, s.FairPlay, s.HLS, CommonPSSH{}, HLSSampleAES(s.HLS), s.ClearKey,
+		s.Widevine, playReady, s.FairPlay, s.HLS, CommonPSSH{}, HLSSampleAES(s.HLS), s.ClearKey,
 	}, nil
 }

@@ -19,7 +19,7 @@ type echoRule struct {
 
 	attrRules map[string]string // what a difference in an attribute breaks, if not rule
 	free      string            // attribute that is compared elsewhere
-	mayGain   []string          // attributes that may be added
+	mayGain   []string          // attributes that may be added, or set where they are empty
 	mayLose   []string          // attributes that may be dropped
 
 	added   string                                   // what an unexpected child breaks, if not rule
@@ -323,7 +323,7 @@ func (c *checker) attrs(path string, r, a *xmltree.Element, rule *echoRule) {
 		case name == rule.free || c.v2 && strings.HasPrefix(name, "{"+cpix.NamespaceSPEKE+"}"):
 		case !ok && !slices.Contains(rule.mayLose, name):
 			report(name, "%s: %s is gone", path, name)
-		case ok && v != want[name]:
+		case ok && v != want[name] && (want[name] != "" || !slices.Contains(rule.mayGain, name)):
 			report(name, "%s: %s is %s, want %s", path, name, quote(v), quote(want[name]))
 		}
 	}

@@ -75,6 +75,7 @@ func TestCheckOfOddRequests(t *testing.T) {
 		{"FairPlay PSSH removed", "v2-cmaf", emptyPSSH, nil, "", false},
 		{"FairPlay PSSH left empty", "v2-cmaf", emptyPSSH, emptyPSSH, "S2-PAY-41", false},
 		{"FairPlay IV made", "v2-cmaf", noIV, nil, "", false},
+		{"FairPlay IV set where it was empty", "v2-cmaf", replace(`"dJ5l+Gn20AOodk5erTvEmg=="`, `""`), nil, "", false},
 		{"FairPlay without IV", "v2-cmaf", noIV, noIV, "S2-FP-06", false},
 		{"FairPlay without IV in v1", "v1-fairplay", noIV1, noIV1, "S1-PAY-07", true},
 		{"IV for cenc (D-30)", "v2-rotation", nil, addIV, "S2-PAY-13", true},

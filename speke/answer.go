@@ -34,6 +34,17 @@ func hlsOnly(id drm.SystemID) bool {
 	return id == fairPlayID || id == hlsAES128ID || id == hlsSampleAESID
 }
 
+// refusesUnfilled reports whether a placeholder that nothing can fill refuses
+// the request (S2-ERR-42). It is removed instead in v1 (S1-PAY-11) and for
+// systems of HLS alone (S2-PAY-41), unless it asks for what the system is:
+// the address of a key, for a customer who has set none (S2-CK-03).
+func (r *Request) refusesUnfilled(id drm.SystemID, k cpix.Kind) bool {
+	if r.Profile == V10 {
+		return id == hlsAES128V1ID && k == cpix.URIExtXKey
+	}
+	return !hlsOnly(id) || k == cpix.HLSSignalingData
+}
+
 // checkPlaceholders collects what each DRMSystem element asks for and holds
 // S2-ERR-35 for playlists, S2-ERR-42 and S2-ERR-43.
 func (r *Request) checkPlaceholders(*Policy) error {
@@ -53,7 +64,7 @@ func (r *Request) checkPlaceholders(*Policy) error {
 				case "master", "multiVariant":
 					twice = &master
 				default:
-					return invalid(textMalformed, fmt.Errorf("HLSSignalingData for playlist %q", sig.Playlist))
+					return invalid(textMalformed, fmt.Errorf("HLSSignalingData for playlist %.64q", sig.Playlist))
 				}
 				if *twice {
 					return invalid(textMalformed, errors.New("two HLSSignalingData for one playlist"))
@@ -61,7 +72,7 @@ func (r *Request) checkPlaceholders(*Policy) error {
 				*twice = true
 			}
 			field := fields[sig.Kind]
-			if field&defined == 0 && r.Profile != V10 && (!hlsOnly(s.ID()) || sig.Kind == cpix.HLSSignalingData) {
+			if field&defined == 0 && r.refusesUnfilled(s.ID(), sig.Kind) {
 				return invalid(textUnsupported+sig.Kind.String()+" for DRMSystem "+e.SystemID, nil)
 			}
 			s.Want |= field & defined
@@ -73,7 +84,7 @@ func (r *Request) checkPlaceholders(*Policy) error {
 		}
 	}
 	for i := range r.doc.ContentKeys {
-		if !r.doc.ContentKeys[i].Secret.IsZero() {
+		if k := &r.doc.ContentKeys[i]; !k.Secret.IsZero() || k.Values > 1 {
 			return invalid(textMalformed, fmt.Errorf("key ID %s comes with key data", r.Keys[i].KID))
 		}
 	}
@@ -129,9 +140,8 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 			return nil, err
 		}
 	}
-	tags := make([]byte, 0, r.tagsSize(signaling))
 	for i := range signaling {
-		tags = r.answerSystem(i, &signaling[i], tags)
+		r.answerSystem(i, &signaling[i])
 	}
 	return d.Bytes()
 }
@@ -195,17 +205,8 @@ const (
 	masterTag = "#EXT-X-SESSION-KEY:"
 )
 
-// tagsSize is enough for all HLS tag lines of the answer.
-func (r *Request) tagsSize(signaling []drm.Signaling) (n int) {
-	for i := range signaling {
-		n += 2*len(signaling[i].HLS) + len(mediaTag) + len(masterTag)
-	}
-	return n
-}
-
-// answerSystem fills the placeholders of one DRMSystem or takes them out. Tag
-// lines are built at the end of tags, which is returned.
-func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
+// answerSystem fills the placeholders of one DRMSystem or takes them out.
+func (r *Request) answerSystem(i int, s *drm.Signaling) {
 	e, sys := &r.doc.DRMSystems[i], &r.Systems[i]
 	for j := range e.Signals {
 		sig := &e.Signals[j]
@@ -217,16 +218,14 @@ func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
 			r.doc.Remove(sig)
 			continue
 		}
+		tag := ""
 		if sig.Kind == cpix.HLSSignalingData {
-			tag := mediaTag
+			tag = mediaTag
 			if sig.Playlist == "master" || sig.Playlist == "multiVariant" {
 				tag = masterTag
 			}
-			start := len(tags)
-			tags = append(append(tags, tag...), value...)
-			value = tags[start:]
 		}
-		r.doc.Fill(sig, value)
+		r.doc.Fill(sig, tag, value)
 		if sig.Kind == cpix.ContentProtectionData && r.Profile == V21 {
 			if robustness := r.output.Robustness[sys.ID()]; robustness != "" {
 				r.doc.SetRobustness(sig, robustness)
@@ -238,7 +237,6 @@ func (r *Request) answerSystem(i int, s *drm.Signaling, tags []byte) []byte {
 			r.doc.SetAllowedCPC(i, cpc)
 		}
 	}
-	return tags
 }
 
 // signalValue returns what fills an element, nil for nothing. For HLS it is

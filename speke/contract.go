@@ -49,6 +49,13 @@ func (r *Request) checkContract(p *Policy) error {
 		return err
 	}
 	periods := r.indexPeriods()
+	if len(rules) > 0 {
+		// Nearly every key has one use; these share an array.
+		few := make([]Use, len(r.Keys))
+		for i := range r.Keys {
+			r.Keys[i].Uses = few[i : i : i+1]
+		}
+	}
 	for i := range rules {
 		u := &rules[i]
 		kid, err := parseUUID(u.KID, "ContentKeyUsageRule@kid")
@@ -75,7 +82,7 @@ func (r *Request) checkContract(p *Policy) error {
 }
 
 func contractError(u *cpix.UsageRule, reason string) *Error {
-	return invalid(textMalformedContract, fmt.Errorf("usage rule %q: %s", u.IntendedTrackType, reason))
+	return invalid(textMalformedContract, fmt.Errorf("usage rule %.64q: %s", u.IntendedTrackType, reason))
 }
 
 func hasTrackFilter(rules []cpix.UsageRule) bool {
@@ -92,8 +99,11 @@ func hasTrackFilter(rules []cpix.UsageRule) bool {
 // checkRule holds what S2-PAY-60 to -66 and S2-CON-01 to -07 and -11 say of
 // one rule.
 func checkRule(u *cpix.UsageRule, strict bool) error {
-	if u.IntendedTrackType == "" {
+	switch n := len(u.IntendedTrackType); {
+	case n == 0:
 		return contractError(u, "no intendedTrackType")
+	case n > maxText:
+		return contractError(u, "intendedTrackType is too long")
 	}
 	video, audio, bounded := 0, 0, false
 	for i := range u.Filters {
@@ -169,8 +179,12 @@ func (r *Request) addUses(k *Key, u *cpix.UsageRule, declared *periodIndex, stri
 		}
 		id, _ := u.Filters[i].Attr("periodId")
 		var known bool
-		if use.Period, known = declared.find(id); !known && strict && r.Profile != V10 {
+		use.Period, known = declared.find(id)
+		switch {
+		case !known && strict && r.Profile != V10:
 			return contractError(u, "its periodId names no ContentKeyPeriod")
+		case len(id) > maxText:
+			return contractError(u, "its periodId is too long")
 		}
 		k.Uses = append(k.Uses, use)
 		periods++
@@ -227,7 +241,7 @@ func (x *periodIndex) find(id string) (contentkey.Period, bool) {
 	return out, true
 }
 
-// place is a label in a period; rules that name no period share the period "".
+// place is a label in a period; the period "" stands for all of them.
 type place struct{ period, label string }
 
 // checkLabels holds S2-CON-01, -02 and -10: a label occurs once per period,
@@ -251,13 +265,36 @@ func checkLabels(rules []cpix.UsageRule) error {
 		return cmp.Or(strings.Compare(a.period, b.period), strings.Compare(a.label, b.label))
 	})
 	for i, p := range places[1:] {
-		q := places[i]
-		switch {
-		case p == q:
-			return invalid(textMalformedContract, fmt.Errorf("label %q occurs twice in a period", p.label))
-		case p.period == q.period && (p.label == trackAll || q.label == trackAll):
-			return invalid(textMalformedContract, errors.New("another rule beside ALL"))
+		if q := places[i]; p.period == q.period {
+			if err := checkPair(p.label, q.label); err != nil {
+				return err
+			}
 		}
+	}
+	// Labels of all periods sort first; ALL would be alone among them.
+	n := slices.IndexFunc(places, func(p place) bool { return p.period != "" })
+	if n < 1 {
+		return nil
+	}
+	for _, p := range places[n:] {
+		at, found := slices.BinarySearchFunc(places[:n], p.label, func(q place, label string) int { return strings.Compare(q.label, label) })
+		if !found {
+			at = 0
+		}
+		if err := checkPair(p.label, places[at].label); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkPair judges two labels of one period.
+func checkPair(a, b string) error {
+	switch {
+	case a == b:
+		return invalid(textMalformedContract, fmt.Errorf("label %q occurs twice in a period", a))
+	case a == trackAll || b == trackAll:
+		return invalid(textMalformedContract, errors.New("another rule beside ALL"))
 	}
 	return nil
 }

@@ -56,6 +56,8 @@ const (
 	textUnsupported    = "Unsupported " // + element + " for DRMSystem " + systemId
 	textCertificate    = "Invalid DeliveryData certificate"
 	textMissingID      = "Missing CPIX@id" // v1's content ID
+	textLongContentID  = "Invalid CPIX@contentId"
+	textLongID         = "Invalid CPIX@id"
 )
 
 // CertificateError is the answer to a request whose DeliveryData has a

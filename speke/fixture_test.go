@@ -1,8 +1,15 @@
 package speke_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"strings"
 	"testing"
@@ -143,4 +150,30 @@ func refusal(t *testing.T, version, body string, p *speke.Policy) string {
 		t.Fatalf("%v is not a refusal with 422", err)
 	}
 	return e.Text
+}
+
+type testCertificate struct {
+	text string
+	cert *x509.Certificate
+}
+
+// certificate makes a recipient's certificate. Nothing is opened with it here,
+// so its key is a number that nobody knows the factors of.
+func certificate(t testing.TB) testCertificate {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := new(big.Int).Lsh(big.NewInt(1), 2047)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &rsa.PublicKey{N: n.Add(n, big.NewInt(1)), E: 65537}, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return testCertificate{base64.StdEncoding.EncodeToString(der), cert}
 }

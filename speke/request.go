@@ -91,16 +91,19 @@ func ParseRequest(h http.Header, body []byte, policy *Policy) (*Request, error) 
 	if err != nil {
 		return nil, invalid(textMalformed, err)
 	}
-	if (profile == V20 || profile == V21) && doc.ContentID == "" {
-		return nil, invalid(textMissingContentID, nil)
+	if profile == V20 || profile == V21 {
+		if err := checkContentID(doc.ContentID, textMissingContentID, textLongContentID); err != nil {
+			return nil, err
+		}
 	}
 	if profile, err = checkVersion(profile, doc); err != nil {
 		return nil, err
 	}
 	r := &Request{Profile: profile, ContentID: doc.ContentID, doc: doc, output: &policy.Output}
 	if profile == V10 {
-		if r.ContentID = doc.ID; doc.ID == "" {
-			return nil, invalid(textMissingID, nil)
+		r.ContentID = doc.ID
+		if err := checkContentID(doc.ID, textMissingID, textLongID); err != nil {
+			return nil, err
 		}
 	}
 	for _, check := range [...]func(*Request, *Policy) error{
@@ -138,6 +141,21 @@ func (r *Request) KIDs() []contentkey.KID {
 	return kids
 }
 
+// maxText bounds the texts, in bytes, that are recorded with each content key
+// or written into the signaling of each system. Without it a document of one
+// long text and many keys would make answers and records of its size squared.
+const maxText = 1024
+
+func checkContentID(id, missing, long string) error {
+	switch {
+	case id == "":
+		return invalid(missing, nil)
+	case len(id) > maxText:
+		return invalid(long, fmt.Errorf("%d bytes, at most %d allowed", len(id), maxText))
+	}
+	return nil
+}
+
 // checkLists holds S2-ERR-31: each list once and not empty.
 func (r *Request) checkLists(*Policy) error {
 	l := r.doc.Lists
@@ -148,6 +166,12 @@ func (r *Request) checkLists(*Policy) error {
 		return invalid(textMissingElement+"DRMSystemList", fmt.Errorf("%d lists with %d entries", l.DRMSystem, len(r.doc.DRMSystems)))
 	case l.DeliveryData > 1 || l.Period > 1:
 		return invalid(textMalformed, errors.New("a list occurs twice"))
+	}
+	for i := range r.doc.Periods {
+		p := &r.doc.Periods[i]
+		if max(len(p.ID), len(p.Index), len(p.Start), len(p.End), len(p.StartOffset), len(p.EndOffset)) > maxText {
+			return invalid(textMalformed, fmt.Errorf("an attribute of ContentKeyPeriod %d is longer than %d bytes", i, maxText))
+		}
 	}
 	return nil
 }
@@ -321,7 +345,9 @@ func (r *Request) checkSchemes(p *Policy) error {
 		return nil
 	}
 	for i := range r.Systems {
-		if !r.Systems[i].Supports(r.Scheme) {
+		// No system plays a scheme that nobody knows, not even one that
+		// plays all (S2-ERR-37).
+		if r.Scheme == 0 || !r.Systems[i].Supports(r.Scheme) {
 			return invalid(textSchemeSystem+r.doc.DRMSystems[i].SystemID, nil)
 		}
 	}

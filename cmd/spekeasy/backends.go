@@ -16,6 +16,7 @@ import (
 	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/kms/gcpkms"
 	"spekeasy/internal/kms/hashivault"
+	"spekeasy/internal/store/dynamodb"
 	"spekeasy/internal/store/postgres"
 	"spekeasy/internal/store/sqlite"
 )
@@ -31,6 +32,9 @@ func backends(e *env) app.Backends {
 			},
 			"postgres":   openPostgres,
 			"postgresql": openPostgres,
+			"dynamodb": func(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+				return dynamodb.Open(ctx, u.String(), dynamodb.Options{})
+			},
 		},
 		KeyManagers: map[string]app.OpenKeyManager{
 			"file": openFileKey,

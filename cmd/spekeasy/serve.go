@@ -87,7 +87,7 @@ func (e *env) serveFile(ctx context.Context, file, listen, data string) error {
 
 // serve runs the server on a listener, which it closes, until ctx ends.
 func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err error) {
-	defer l.Close() //nolint:errcheck // already closed after serving
+	defer l.Close()
 	if err := c.Check(); err != nil {
 		return err
 	}

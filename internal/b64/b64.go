@@ -1,6 +1,7 @@
-// Package b64 appends padded standard base64 (RFC 4648, section 4) at about
-// twice the speed of encoding/base64. Most bytes of a key answer are base64,
-// much of it encoded more than once, which makes this worth a table of 8 kB.
+// Package b64 appends padded standard base64 (RFC 4648, section 4). Most bytes
+// of a key answer are base64, much of it encoded more than once, so that it
+// pays to be about ten times as fast as encoding/base64 on amd64 processors
+// with AVX2, and twice as fast on others.
 package b64
 
 import (
@@ -27,8 +28,33 @@ func EncodedLen(n int) int { return (n + 2) / 3 * 4 }
 func Append(dst, src []byte) []byte {
 	n := EncodedLen(len(src))
 	dst = slices.Grow(dst, n)
-	out := dst[len(dst) : len(dst)+n]
+	encode(dst[len(dst):len(dst)+n], src)
+	return dst[:len(dst)+n]
+}
 
+// AppendJoined appends the base64 of head and body as one text.
+func AppendJoined(dst []byte, head string, body []byte) []byte {
+	if len(head) == 0 {
+		return Append(dst, body)
+	}
+	// The first bytes of body complete the last three of head.
+	n := min((3-len(head)%3)%3, len(body))
+	var scratch [64]byte
+	dst = Append(dst, append(append(scratch[:0], head...), body[:n]...))
+	return Append(dst, body[n:])
+}
+
+// encode fills out with the base64 of src.
+func encode(out, src []byte) {
+	if n := encodeBlocks(out, src); n > 0 {
+		out, src = out[n/3*4:], src[n:]
+	}
+	encodePairs(out, src)
+}
+
+// encodePairs is encode for every processor: it makes two characters at a
+// time.
+func encodePairs(out, src []byte) {
 	// Eight bytes are loaded and six of them used.
 	for len(src) >= 8 && len(out) >= 8 {
 		v := binary.BigEndian.Uint64(src)
@@ -51,7 +77,6 @@ func Append(dst, src []byte) []byte {
 		v := uint32(src[0])<<16 | uint32(src[1])<<8
 		put(out, pairs[v>>12], uint16(alphabet[v>>6&63])|'='<<8)
 	}
-	return dst[:len(dst)+n]
 }
 
 func put(out []byte, a, b uint16) {

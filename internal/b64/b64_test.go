@@ -1,12 +1,11 @@
-package b64_test
+package b64
 
 import (
 	"bytes"
 	"encoding/base64"
 	"strconv"
+	"strings"
 	"testing"
-
-	"spekeasy/internal/b64"
 )
 
 // TestAppend compares with encoding/base64 for every length up to 300 and
@@ -19,6 +18,9 @@ func TestAppend(t *testing.T) {
 	for n := range len(src) + 1 {
 		check(t, src[:n])
 	}
+	for n := range 256 { // each byte in each place of a block
+		check(t, bytes.Repeat([]byte{byte(n), byte(n + 1), byte(n + 5), byte(n + 9), byte(n + 30)}, 20))
+	}
 	for i := range 1 << 16 {
 		check(t, []byte{byte(i >> 8), byte(i)})
 	}
@@ -27,9 +29,21 @@ func TestAppend(t *testing.T) {
 // TestAppendFromItself encodes bytes that dst already holds.
 func TestAppendFromItself(t *testing.T) {
 	buf := append(make([]byte, 0, 64), "content key"...)
-	buf = b64.Append(buf, buf[:7])
+	buf = Append(buf, buf[:7])
 	if got, want := string(buf), "content keyY29udGVudA=="; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestAppendJoined(t *testing.T) {
+	src := bytes.Repeat([]byte("content key"), 10)
+	for n := range len(src) + 1 {
+		for at := range n + 1 {
+			want := "before" + base64.StdEncoding.EncodeToString(src[:n])
+			if got := AppendJoined([]byte("before"), string(src[:at]), src[at:n]); string(got) != want {
+				t.Fatalf("%q and %q: got %q, want %q", src[:at], src[at:n], got, want)
+			}
+		}
 	}
 }
 
@@ -44,18 +58,27 @@ func check(t *testing.T, src []byte) {
 	t.Helper()
 	prefix := []byte("before")
 	want := base64.StdEncoding.AppendEncode(bytes.Clone(prefix), src)
-	got := b64.Append(bytes.Clone(prefix), src)
-	if !bytes.Equal(got, want) {
-		t.Fatalf("%x: got %q, want %q", src, got, want)
+	if n := len(prefix) + EncodedLen(len(src)); len(want) != n {
+		t.Fatalf("%x: EncodedLen does not fit: %d, want %d", src, n, len(want))
 	}
-	if n := len(prefix) + b64.EncodedLen(len(src)); len(got) != n {
-		t.Fatalf("%x: EncodedLen does not fit: %d, want %d", src, n, len(got))
+	// What stands behind the output must not be touched.
+	const behind = 32
+	room := bytes.Repeat([]byte{'#'}, len(want)+behind)
+	if got := Append(append(room[:0], prefix...), src); !bytes.Equal(got, want) || string(room[len(want):]) != strings.Repeat("#", behind) {
+		t.Fatalf("%x: got %q, want %q", src, room, want)
+	}
+	// So it must be on processors that cannot encode blocks.
+	clear(room)
+	copy(room, prefix)
+	encodePairs(room[len(prefix):len(want)], src)
+	if !bytes.Equal(room[:len(want)], want) {
+		t.Fatalf("%x: encodePairs gives %q, want %q", src, room[:len(want)], want)
 	}
 }
 
 func BenchmarkAppend(b *testing.B) {
 	for _, n := range []int{16, 72, 650, 2400} {
-		src, dst := make([]byte, n), make([]byte, 0, b64.EncodedLen(n))
+		src, dst := make([]byte, n), make([]byte, 0, EncodedLen(n))
 		for i := range src {
 			src[i] = byte(i * 7)
 		}
@@ -63,7 +86,7 @@ func BenchmarkAppend(b *testing.B) {
 			b.SetBytes(int64(n))
 			b.ReportAllocs()
 			for b.Loop() {
-				b64.Append(dst, src)
+				Append(dst, src)
 			}
 		})
 		b.Run("std/"+strconv.Itoa(n), func(b *testing.B) {

@@ -98,20 +98,43 @@ func question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
 	for i := range req.Keys {
 		k, w := &req.Keys[i], &ask.Wants[i]
 		w.Requested, w.KID, w.IV, w.HasIV = k.KID, k.KID, k.IV, k.HasIV
-		w.Uses = make([]keystore.Use, len(k.Uses))
-		for j, u := range k.Uses {
-			w.Uses[j] = keystore.Use{Track: u.Track, Period: u.Period}
-		}
 	}
-	for i := range req.Systems {
-		s := &req.Systems[i]
-		w := &ask.Wants[s.Key]
-		w.Systems = append(w.Systems, s.ID().String())
-	}
+	addUses(ask.Wants, req.Keys)
+	addSystems(ask.Wants, req.Systems)
 	if !t.KIDRule.IsAsAsked() {
 		return ask, override(ask, t.KIDRule, req)
 	}
 	return ask, nil
+}
+
+// addUses says what each key is for. The lists of all keys share an array.
+func addUses(wants []keystore.Want, keys []speke.Key) {
+	n := 0
+	for i := range keys {
+		n += len(keys[i].Uses)
+	}
+	all := make([]keystore.Use, 0, n)
+	for i := range keys {
+		from := len(all)
+		for _, u := range keys[i].Uses {
+			all = append(all, keystore.Use(u))
+		}
+		wants[i].Uses = all[from:len(all):len(all)]
+	}
+}
+
+// addSystems says which systems each key is signaled for. The lists share an
+// array as long as all are of one length, as they are in nearly every request.
+func addSystems(wants []keystore.Want, systems []speke.System) {
+	each := (len(systems) + len(wants) - 1) / len(wants)
+	all := make([]string, each*len(wants))
+	for i := range wants {
+		wants[i].Systems = all[i*each : i*each : (i+1)*each]
+	}
+	for i := range systems {
+		w := &wants[systems[i].Key]
+		w.Systems = append(w.Systems, systems[i].ID().String())
+	}
 }
 
 // override replaces the key IDs by those of the tenant's rule. Two keys of a
@@ -141,14 +164,13 @@ func override(ask *keystore.Ask, rule kidrule.Rule, req *speke.Request) error {
 // signal has every system of the request signal its key.
 func signal(req *speke.Request, grants []speke.Grant) ([]drm.Signaling, error) {
 	out := make([]drm.Signaling, len(req.Systems))
+	track := &drm.Track{ContentID: req.ContentID, Scheme: req.Scheme}
 	for i := range req.Systems {
 		s := &req.Systems[i]
 		g := &grants[s.Key]
+		track.KID, track.Key, track.IV = g.KID, g.Value, req.TrackIV(s.Key, g.IV)
 		var err error
-		out[i], err = s.Signal(&drm.Track{
-			ContentID: req.ContentID, KID: g.KID, Key: g.Value, IV: req.TrackIV(s.Key, g.IV), Scheme: req.Scheme,
-		}, s.Want)
-		if err != nil {
+		if out[i], err = s.Signal(track, s.Want); err != nil {
 			return nil, fmt.Errorf("%s signaling of key ID %s: %w", s.Name(), g.KID, err)
 		}
 	}

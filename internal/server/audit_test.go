@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
@@ -76,7 +77,9 @@ func TestExchangesAreRecorded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := newServer(t, settings(t, ar), keyTable(t, ar), serverOptions{random: zeros{}, now: fixedNow, recorder: log})
+		o := exchangeOptions(t, ar)
+		o.recorder = log
+		s := newServer(t, settings(t, ar), keyTable(t, ar), o)
 		before := len(keyRequests(t, dir))
 		answer := play(t, s, ar)
 		records := keyRequests(t, dir)[before:]
@@ -257,7 +260,9 @@ func TestNoRecordNoKeys(t *testing.T) {
 			}
 			dir := t.TempDir()
 			rec := &failingRecorder{Recorder: openAudit(t, dir), fail: true}
-			s := newServer(t, settings(t, ar), keyTable(t, ar), serverOptions{random: zeros{}, now: fixedNow, recorder: rec})
+			o := exchangeOptions(t, ar)
+			o.recorder = rec
+			s := newServer(t, settings(t, ar), keyTable(t, ar), o)
 			answer := play(t, s, ar)
 			body, err := io.ReadAll(answer.Body)
 			if err != nil {
@@ -285,7 +290,7 @@ func TestNoRecordNoKeys(t *testing.T) {
 // TestBodyFaultsAreRecorded records requests that were not read to their end.
 func TestBodyFaultsAreRecorded(t *testing.T) {
 	dir := t.TempDir()
-	s := newServer(t, exampleTenant(), nil, serverOptions{random: zeros{}, now: fixedNow, audit: dir})
+	s := newServer(t, exampleTenant(), nil, serverOptions{random: zeros{}, now: time.Now, recorder: openAudit(t, dir)})
 	for _, c := range []struct {
 		name   string
 		body   io.Reader

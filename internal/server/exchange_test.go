@@ -3,9 +3,9 @@ package server_test
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"flag"
 	"fmt"
 	"io"
@@ -51,7 +51,7 @@ func TestExchanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			s := newTestServer(t, settings(t, ar), keyTable(t, ar))
+			s := exchangeServer(t, ar)
 			got := answerFiles(play(t, s, ar))
 			again := answerFiles(play(t, s, ar))
 			if !slices.EqualFunc(got, again, equalFile) {
@@ -71,6 +71,56 @@ func TestExchanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// exchangeServer returns the whole handler with the settings, keys and random
+// bytes of an exchange.
+func exchangeServer(t *testing.T, ar *txtar.Archive) http.Handler {
+	t.Helper()
+	return newServer(t, settings(t, ar), keyTable(t, ar), exchangeOptions(t, ar))
+}
+
+func exchangeOptions(t *testing.T, ar *txtar.Archive) serverOptions {
+	return serverOptions{
+		random:   randomBytes(t, ar),
+		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		provider: keyprovider.Options{SealFor: time.Minute},
+	}
+}
+
+// randomBytes reads random.txt, which has random bytes in hexadecimal; the
+// last line is repeated for ever. Without it all of them are zero.
+func randomBytes(t *testing.T, ar *txtar.Archive) io.Reader {
+	t.Helper()
+	text, ok := file(ar, "random.txt")
+	if !ok {
+		return zeros{}
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	r := &scripted{}
+	for i, line := range lines {
+		b, err := hex.DecodeString(line)
+		if err != nil || len(b) == 0 {
+			t.Fatalf("random.txt line %d: %v", i+1, err)
+		}
+		if i == len(lines)-1 {
+			r.again = b
+		}
+		r.rest = append(r.rest, b...)
+	}
+	return r
+}
+
+// scripted hands out bytes of a list and then others again and again.
+type scripted struct{ rest, again []byte }
+
+func (s *scripted) Read(b []byte) (int, error) {
+	if len(s.rest) == 0 {
+		s.rest = s.again
+	}
+	n := copy(b, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
 }
 
 func equalFile(a, b txtar.File) bool { return a.Name == b.Name && bytes.Equal(a.Data, b.Data) }
@@ -154,25 +204,11 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
-// newTestServer returns the whole handler over a fresh SQLite database, with
-// one tenant whose credential is test:test.
-func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
-	t.Helper()
-	return newServer(t, s, source, serverOptions{
-		random:   zeros{},
-		now:      fixedNow,
-		provider: keyprovider.Options{SealFor: time.Minute},
-	})
-}
-
-func fixedNow() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
-
 type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
 	provider keyprovider.Options
-	audit    string          // directory; by default one of its own
-	recorder server.Recorder // in the place of files
+	recorder server.Recorder // by default files in a directory of its own
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
@@ -208,15 +244,21 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	if source != nil {
 		built.Source = source
 	}
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: s.ID, User: "test", Password: "test"}})
+	provider := keyprovider.New(keys, o.random, o.now, o.provider)
+	if o.recorder == nil {
+		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
+	}
+	return server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
+}
+
+// authenticator lets in test:test as a tenant.
+func authenticator(t testing.TB, id string) *auth.Authenticator {
+	t.Helper()
+	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: id, User: "test", Password: "test"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	if o.recorder == nil {
-		o.recorder = openAudit(t, cmp.Or(o.audit, filepath.Join(dir, "audit")))
-	}
-	return server.New(auth.New(basic), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return auth.New(basic)
 }
 
 // play sends the request of an exchange.

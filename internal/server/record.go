@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -36,7 +37,7 @@ func setDelivered(rec *audit.Record, req *speke.Request, answer *speke.Answer) {
 
 // recordRefusal records that a key request ends in an error, and returns the
 // error to answer: another one, when the record cannot be written.
-func (s *Server) recordRefusal(r *http.Request, id string, err error) error {
+func (s *Server) recordRefusal(ctx context.Context, r *http.Request, id string, err error) error {
 	rec := new(audit.Record)
 	if e, ok := errors.AsType[*refusal](err); ok {
 		rec = e.record
@@ -52,7 +53,7 @@ func (s *Server) recordRefusal(r *http.Request, id string, err error) error {
 	if rec.Status >= http.StatusInternalServerError {
 		rec.Result = audit.Failed
 	}
-	if failure := s.audit.Record(r.Context(), rec); failure != nil {
+	if failure := s.audit.Record(ctx, rec); failure != nil {
 		return fmt.Errorf("%w; it was to record status %d: %s", failure, rec.Status, rec.Error)
 	}
 	return err

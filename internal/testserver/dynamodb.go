@@ -25,7 +25,7 @@ func NewDynamoDB() (*Server, error) {
 	}
 	s.signal = syscall.SIGTERM
 	s.command = func() *exec.Cmd {
-		return exec.Command(program, "--host", "127.0.0.1", "--port", s.port(), "--db-path", filepath.Join(s.dir, "db")) //nolint:gosec // a test server
+		return exec.Command(program, "--host", "127.0.0.1", "--port", s.port(), "--db-path", filepath.Join(s.dir, "db"))
 	}
 	s.ready = func(int) bool {
 		c, err := net.Dial("tcp", s.Addr)

@@ -30,7 +30,7 @@ func NewPostgres(major int) (*Postgres, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Postgres{Server: s, Password: "hide-me/seek:me@home"}
+	p := &Postgres{Server: s, Password: "hide-me/seek:me@home"} //nolint:gosec // tests look for it in errors
 	if err := p.init(bin, major); err != nil {
 		return nil, errors.Join(fmt.Errorf("PostgreSQL %d: %w", major, err), p.Stop())
 	}
@@ -68,11 +68,11 @@ func (p *Postgres) init(bin string, major int) error {
 		}
 	}
 	data, password := filepath.Join(p.dir, "data"), filepath.Join(p.dir, "password")
-	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // a test's
+	if err := os.WriteFile(password, []byte(p.Password), 0o644); err != nil { //nolint:gosec // read by the server as another user
 		return err
 	}
 	run := func(program string, args ...string) *exec.Cmd {
-		c := exec.Command(filepath.Join(bin, program), args...) //nolint:gosec // a test server
+		c := exec.Command(filepath.Join(bin, program), args...)
 		c.Dir, c.Env = p.dir, []string{"PATH=" + os.Getenv("PATH"), "LC_ALL=C"}
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: owner}
 		return c

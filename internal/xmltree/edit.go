@@ -16,13 +16,21 @@ type Edits struct {
 	list []edit
 }
 
-// An edit replaces source[start:end] by the piece. When tag is set the piece
-// is the content of an element that was written as an empty-element tag: the
-// end of its start tag goes before it and an end tag after it.
+// An edit replaces source[start:end] by the piece. When the piece is the
+// content of an element that was written as an empty-element tag, the name in
+// it is source[nameStart:nameEnd]: the end of its start tag goes before the
+// piece and an end tag after it.
 type edit struct {
-	start, end int32
+	start, end         int32
+	nameStart, nameEnd int32
 	Piece
-	tag string
+}
+
+func (e *edit) opensTag() bool { return e.nameEnd > 0 }
+
+// removes reports whether the edit puts nothing in.
+func (e *edit) removes() bool {
+	return !e.opensTag() && e.Before == "" && e.Head == "" && len(e.Body) == 0 && e.After == ""
 }
 
 // Edit returns an empty list of changes to d with room for n.
@@ -30,13 +38,16 @@ func (d *Doc) Edit(n int) *Edits {
 	return &Edits{doc: d, list: make([]edit, 0, n)}
 }
 
-// ErrOverlap reports two changes to the same bytes.
+// ErrOverlap reports two changes to the same bytes. What is taken out of a
+// part that is replaced anyway is no change of its own.
 var ErrOverlap = errors.New("overlapping edits of one document")
 
-// A Piece is what an edit puts in: well-formed XML, the base64 of Body, and
-// well-formed XML again. Body must not change until the edits are applied.
+// A Piece is what an edit puts in: well-formed XML, the base64 of Head and
+// Body as one, and well-formed XML again. Body must not change until the edits
+// are applied.
 type Piece struct {
 	Before string
+	Head   string
 	Body   []byte
 	After  string
 }
@@ -52,7 +63,7 @@ func (ed *Edits) SetContent(e *Element, p Piece) {
 		ed.add(e.inner, e.innerEnd, p)
 		return
 	}
-	ed.list = append(ed.list, edit{e.inner, e.end, p, e.QName()})
+	ed.list = append(ed.list, edit{start: e.inner, end: e.end, nameStart: e.start + 1, nameEnd: e.nameEnd, Piece: p})
 }
 
 // Append adds a piece at the end of the content of e. On an element that is
@@ -106,8 +117,20 @@ func (ed *Edits) RemoveAttr(e *Element, a *Attr) {
 func (ed *Edits) Apply() ([]byte, error) {
 	list := ed.list
 	order := func(a, b edit) int {
-		// What is inserted at the beginning of a replaced part comes first.
-		return cmp.Or(cmp.Compare(a.start, b.start), cmp.Compare(a.end, b.end))
+		switch {
+		case a.start != b.start:
+			return cmp.Compare(a.start, b.start)
+		case a.start == a.end || b.start == b.end:
+			// What is inserted at the beginning of a replaced part comes first,
+			return cmp.Compare(a.end, b.end)
+		case a.end != b.end:
+			return cmp.Compare(b.end, a.end)
+		case a.removes() == b.removes():
+			return 0
+		case a.removes():
+			return 1 // and what is taken out of it comes behind it.
+		}
+		return -1
 	}
 	if !slices.IsSortedFunc(list, order) {
 		slices.SortStableFunc(list, order)
@@ -117,28 +140,34 @@ func (ed *Edits) Apply() ([]byte, error) {
 	for i := range list {
 		e := &list[i]
 		if e.start < at {
-			return nil, ErrOverlap
+			if !e.removes() || e.end > at {
+				return nil, ErrOverlap
+			}
+			continue
 		}
 		at = e.end
-		size += len(e.Before) + b64.EncodedLen(len(e.Body)) + len(e.After) - int(e.end-e.start)
-		if e.tag != "" {
-			size += len("></>") + len(e.tag)
+		size += len(e.Before) + b64.EncodedLen(len(e.Head)+len(e.Body)) + len(e.After) - int(e.end-e.start)
+		if e.opensTag() {
+			size += len("></>") + int(e.nameEnd-e.nameStart)
 		}
 	}
 	out := make([]byte, 0, size)
 	at = 0
 	for i := range list {
 		e := &list[i]
+		if e.start < at {
+			continue // gone with what is around it
+		}
 		out = append(out, src[at:e.start]...)
-		if e.tag != "" {
+		if e.opensTag() {
 			out = append(out, '>')
 		}
 		out = append(out, e.Before...)
-		out = b64.Append(out, e.Body)
+		out = b64.AppendJoined(out, e.Head, e.Body)
 		out = append(out, e.After...)
-		if e.tag != "" {
+		if e.opensTag() {
 			out = append(out, "</"...)
-			out = append(out, e.tag...)
+			out = append(out, src[e.nameStart:e.nameEnd]...)
 			out = append(out, '>')
 		}
 		at = e.end

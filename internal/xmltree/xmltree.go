@@ -5,7 +5,7 @@
 // It is stricter than encoding/xml. Refused are document type declarations,
 // entities other than the five predefined ones, encodings other than UTF-8,
 // undeclared prefixes, duplicate attributes, wrong nesting, a second root,
-// text outside the root and absurd depth (speke.md SX-HTTP-08, CPIX-RD-03,
+// text outside the root and absurd depth (SX-HTTP-08, CPIX-RD-03,
 // CPIX-RD-06). What is accepted is well-formed XML 1.0 with namespaces.
 package xmltree
 

@@ -273,6 +273,26 @@ func TestOverlappingEdits(t *testing.T) {
 	}
 }
 
+func TestRemovalsInsideWhatIsReplaced(t *testing.T) {
+	doc := parse(t, `<a><b><c x="1"/>t<c/></b><b y="2"/><d><c/></d></a>`)
+	b := doc.Root().FirstChild()
+	c := b.FirstChild()
+	ed := doc.Edit(0)
+	ed.Remove(c.Next())
+	ed.Remove(c)
+	ed.RemoveAttr(c, c.Attr("x"))
+	ed.SetContent(b, xmltree.Piece{Before: "new"})
+	ed.RemoveAttr(b.Next(), b.Next().Attr("y"))
+	ed.Remove(b.Next())
+	d := b.Next().Next()
+	ed.Remove(d.FirstChild()) // all of the content
+	ed.SetContent(d, xmltree.Piece{Before: "new"})
+	got, err := ed.Apply()
+	if want := `<a><b>new</b><d>new</d></a>`; err != nil || string(got) != want {
+		t.Errorf("got %s, %v; want %s", got, err, want)
+	}
+}
+
 // FuzzParse compares with encoding/xml, which accepts more: whatever this
 // package accepts, that one must accept too, with as many elements, and an
 // edited document must parse again.

@@ -23,7 +23,7 @@ const mergeBindings = "INSERT INTO bindings AS b (tenant, content, " + bindingCo
 	FROM unnest($1::text[], $2::bytea[], $3::bytea[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::text[],
 		$9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[],
 		$16::timestamptz[], $17::timestamptz[])
-		AS new (tenant, content, kid, identity, content_id, requested, track, scheme,
+		AS v (tenant, content, kid, identity, content_id, requested, track, scheme,
 		period_id, period_index, period_start, period_end, profile, systems, iv, first_seen, last_seen)
 	ON CONFLICT (tenant, kid, identity) DO UPDATE SET
 		systems = b.systems || excluded.systems,

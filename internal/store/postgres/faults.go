@@ -66,7 +66,7 @@ func (db *DB) do(ctx context.Context, what string, f func(context.Context, *pgx.
 func pause(ctx context.Context, attempt int) {
 	d := min(5*time.Millisecond<<attempt, 200*time.Millisecond)
 	select {
-	case <-time.After(d/2 + rand.N(d/2)): //nolint:gosec // not a secret
+	case <-time.After(d/2 + rand.N(d/2)):
 	case <-ctx.Done():
 	}
 }

@@ -161,6 +161,9 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 	if err := allStorable(keys, bindings); err != nil {
 		return nil, fmt.Errorf("storing: %w", err)
 	}
+	if len(keys)+len(bindings) == 0 {
+		return nil, ctx.Err()
+	}
 	stored := make([]keystore.Record, 0, len(keys))
 	for len(keys)+len(bindings) > 0 {
 		k, b := min(len(keys), maxRows), min(len(bindings), maxRows)
@@ -171,7 +174,7 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 		stored = append(stored, part...)
 		keys, bindings = keys[k:], bindings[b:]
 	}
-	return stored, ctx.Err()
+	return stored, nil
 }
 
 func allStorable(keys []keystore.Record, bindings []keystore.Binding) error {

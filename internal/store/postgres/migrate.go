@@ -34,41 +34,43 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
-// Migrate brings the schema of the database up to date. Of several processes
-// that do so at once, one does it and the others find it done. A schema that
-// is newer than this program is an error and left alone.
-func Migrate(ctx context.Context, dsn string) error {
+// Migrate brings the schema of the database up to date and returns its
+// version before and after. Of several processes that do so at once, one does
+// it and the others find it done. A schema that is newer than this program is
+// an error and left alone.
+func Migrate(ctx context.Context, dsn string) (from, to int, err error) {
 	config, err := parse(dsn)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	return migrate(ctx, config)
 }
 
-func migrate(ctx context.Context, config *pgxpool.Config) error {
-	if err := migrateOn(ctx, config.ConnConfig); err != nil {
-		return fmt.Errorf("%s: %w", name(config), sorted(err))
+func migrate(ctx context.Context, config *pgxpool.Config) (from, to int, err error) {
+	from, to, err = migrateOn(ctx, config.ConnConfig)
+	if err != nil {
+		return 0, 0, fmt.Errorf("%s: %w", name(config), sorted(err))
 	}
-	return nil
+	return from, to, nil
 }
 
-func migrateOn(ctx context.Context, config *pgx.ConnConfig) error {
+func migrateOn(ctx context.Context, config *pgx.ConnConfig) (from, to int, err error) {
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
-		return connectionError{withoutConfig(err)}
+		return 0, 0, connectionError{withoutConfig(err)}
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	if err := checkSettings(ctx, conn); err != nil {
-		return err
+		return 0, 0, err
 	}
 	scripts, err := migrations()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
 	for attempt := 1; ; attempt++ {
-		err := apply(ctx, conn, scripts)
+		from, err := apply(ctx, conn, scripts)
 		if err == nil || attempt == attempts[conflict] || !raced(err) {
-			return err
+			return from, len(scripts), err
 		}
 		pause(ctx, attempt)
 	}
@@ -84,38 +86,42 @@ func raced(err error) bool {
 	return faultOf(err) == conflict || slices.Contains(collisions, sqlState(err))
 }
 
-func apply(ctx context.Context, conn *pgx.Conn, scripts []string) error {
-	version, err := schemaVersion(ctx, conn)
-	if err != nil {
-		return err
+// apply runs the scripts that are due and returns the version before.
+func apply(ctx context.Context, conn *pgx.Conn, scripts []string) (from int, err error) {
+	from, err = schemaVersion(ctx, conn)
+	if err == nil {
+		err = tooNew(from, scripts)
 	}
-	if err := checkNewer(version, scripts); err != nil || version == len(scripts) {
-		return err
+	if err != nil || from == len(scripts) {
+		return from, err
 	}
 	_, err = conn.Exec(ctx, "CREATE TABLE IF NOT EXISTS spekeasy_schema "+
 		"(version integer PRIMARY KEY, applied timestamptz NOT NULL DEFAULT now())")
 	if err != nil {
-		return err
+		return from, err
 	}
-	for i := version; i < len(scripts); i++ {
-		err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
-				return err
-			}
-			// The row is also the lock: who comes second waits here. Advisory
-			// locks do nothing on CockroachDB.
-			tag, err := tx.Exec(ctx, "INSERT INTO spekeasy_schema (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", i+1)
-			if err != nil || tag.RowsAffected() == 0 {
-				return err
-			}
-			_, err = tx.Conn().PgConn().Exec(ctx, scripts[i]).ReadAll()
-			return err
-		})
-		if err != nil {
-			return fmt.Errorf("migration to schema %d: %w", i+1, err)
+	for i := from; i < len(scripts); i++ {
+		if err := applyOne(ctx, conn, i+1, scripts[i]); err != nil {
+			return from, fmt.Errorf("migration to schema %d: %w", i+1, err)
 		}
 	}
-	return nil
+	return from, nil
+}
+
+func applyOne(ctx context.Context, conn *pgx.Conn, version int, script string) error {
+	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SET LOCAL statement_timeout = 0"); err != nil {
+			return err
+		}
+		// The row is also the lock: who comes second waits here. Advisory
+		// locks do nothing on CockroachDB.
+		tag, err := tx.Exec(ctx, "INSERT INTO spekeasy_schema (version) VALUES ($1) ON CONFLICT (version) DO NOTHING", version)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		_, err = conn.PgConn().Exec(ctx, script).ReadAll()
+		return err
+	})
 }
 
 // schemaVersion returns the number of migrations that were applied.
@@ -127,7 +133,7 @@ func schemaVersion(ctx context.Context, conn *pgx.Conn) (version int, err error)
 	return version, err
 }
 
-func checkNewer(version int, scripts []string) error {
+func tooNew(version int, scripts []string) error {
 	if version > len(scripts) {
 		return fmt.Errorf("its schema %d is newer than %d, the newest that this program knows", version, len(scripts))
 	}

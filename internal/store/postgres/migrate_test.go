@@ -33,13 +33,16 @@ func TestMigrateFromEachSchema(t *testing.T) {
 	gone.Wrapped, gone.Source, gone.ContentID, gone.Scheme = []byte{}, "import", "", 0
 	gone.Deleted = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
-		for _, file := range files {
+		for i, file := range files {
 			script, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
 			}
 			dsn := newDatabase(t, s)
 			execSQL(t, dsn, string(script))
+			if from, to, err := Migrate(t.Context(), dsn); from != i+1 || to != len(files) || err != nil {
+				t.Errorf("%s: from %d to %d, %v", file, from, to, err)
+			}
 			db := openTest(t, dsn)
 			keys, _, err := db.PageKeys(t.Context(), "acme", "", 10)
 			if err != nil || !reflect.DeepEqual(keys, []keystore.Record{alive, gone}) {
@@ -77,8 +80,8 @@ func TestMigrateAtOnce(t *testing.T) {
 					}
 				})
 				wg.Go(func() {
-					if err := Migrate(t.Context(), dsn); err != nil {
-						t.Error(err)
+					if _, to, err := Migrate(t.Context(), dsn); to != 1 || err != nil {
+						t.Error(to, err)
 					}
 				})
 			}
@@ -102,8 +105,8 @@ func TestMigrateAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	execSQL(t, dsn, "DELETE FROM spekeasy_schema")
-	if err := Migrate(t.Context(), dsn); err != nil {
-		t.Fatal(err)
+	if from, to, err := Migrate(t.Context(), dsn); from != 0 || to != 1 || err != nil {
+		t.Fatal(from, to, err)
 	}
 	if got, err := db.Keys(t.Context(), "acme", []contentkey.KID{record(1).KID}); err != nil || len(got) != 1 {
 		t.Errorf("%d keys, %v", len(got), err)
@@ -125,7 +128,10 @@ func TestMigrateWaits(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error)
-	go func() { done <- Migrate(t.Context(), dsn+"&statement_timeout=100") }()
+	go func() {
+		_, _, err := Migrate(t.Context(), dsn+"&statement_timeout=100")
+		done <- err
+	}()
 	select {
 	case err := <-done:
 		t.Fatalf("it did not wait: %v", err)
@@ -189,7 +195,7 @@ func TestOpenRefuses(t *testing.T) {
 				}
 				return err
 			},
-			"Migrate": func() error { return Migrate(t.Context(), c.dsn) },
+			"Migrate": func() error { _, _, err := Migrate(t.Context(), c.dsn); return err },
 		} {
 			if what == "Migrate" && name == "not migrated" {
 				continue

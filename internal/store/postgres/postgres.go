@@ -7,6 +7,10 @@
 // may be repeated without harm, so connections that are lost are replaced and
 // calls sent again; an outage is reported as [keystore.ErrUnavailable] while
 // it lasts and leaves nothing to restart.
+//
+// A key is safe once the server has confirmed its transaction. A failover to
+// a standby that was behind takes that back, and a new key would be made
+// under the same key ID: standbys that may take over must be synchronous.
 package postgres
 
 import (
@@ -76,7 +80,7 @@ func Open(ctx context.Context, dsn string, o Options) (*DB, error) {
 
 func open(ctx context.Context, config *pgxpool.Config, o Options) (*DB, error) {
 	if o.Migrate {
-		if err := migrate(ctx, config); err != nil {
+		if _, _, err := migrate(ctx, config); err != nil {
 			return nil, err
 		}
 	}
@@ -163,7 +167,7 @@ func check(ctx context.Context, conn *pgx.Conn) error {
 	if version < len(scripts) {
 		return fmt.Errorf("its schema is version %d and this program needs %d: run spekeasy migrate", version, len(scripts))
 	}
-	return checkNewer(version, scripts)
+	return tooNew(version, scripts)
 }
 
 // checkSettings refuses a server that would lose keys or change texts.

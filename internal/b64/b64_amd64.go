@@ -1,0 +1,30 @@
+package b64
+
+import "golang.org/x/sys/cpu"
+
+// A block of 24 bytes becomes 32 characters. Four bytes behind the last block
+// are read as well, and not used.
+const (
+	blockIn  = 24
+	blockOut = 32
+	blockPad = 4
+)
+
+var hasAVX2 = cpu.X86.HasAVX2
+
+// encodeBlocks encodes the beginning of src into that of out and returns how
+// many bytes of src that was, a multiple of three.
+func encodeBlocks(out, src []byte) int {
+	if len(src) < blockIn+blockPad || !hasAVX2 {
+		return 0
+	}
+	n := (len(src) - blockPad) / blockIn
+	_ = out[:n*blockOut]
+	encodeAVX2(&out[0], &src[0], n)
+	return n * blockIn
+}
+
+// encodeAVX2 encodes one or more blocks.
+//
+//go:noescape
+func encodeAVX2(dst, src *byte, blocks int)
