@@ -32,7 +32,11 @@ func Parse(data []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{doc: &Document{tree: tree}}
+	r := reader{doc: &Document{
+		tree: tree,
+		pskc: namespace{name: NamespacePSKC, usual: "pskc"},
+		enc:  namespace{name: NamespaceXENC, usual: "enc"},
+	}}
 	for i, name := range tree.Spaces() {
 		switch name {
 		case Namespace:

@@ -72,7 +72,7 @@ func newAuditVerify(e *env, dir func([]string) (string, error)) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printReport(e, path, report)
+			return printAuditReport(e, path, report)
 		},
 	}
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "`SEQ:HASH` that the log must have (repeatable)")
@@ -98,7 +98,7 @@ func verifyAudit(path string, stdin io.Reader, checkpoints []audit.Position) (*a
 	return audit.VerifyStream(f, checkpoints...)
 }
 
-func printReport(e *env, path string, r *audit.Report) error {
+func printAuditReport(e *env, path string, r *audit.Report) error {
 	out := bufio.NewWriter(e.stdout)
 	fmt.Fprintf(out, "%s: %d records", path, r.Records)
 	if r.Segments > 0 {

@@ -36,6 +36,16 @@ func backends(e *env) app.Backends {
 				return dynamodb.Open(ctx, u.String(), dynamodb.Options{})
 			},
 		},
+		Migrations: map[string]app.MigrateStore{
+			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error) {
+				return sqlite.Migrate(ctx, u.Path, sqlite.Options{Log: log})
+			},
+			"postgres":   migratePostgres,
+			"postgresql": migratePostgres,
+			"dynamodb": func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error) {
+				return dynamodb.Migrate(ctx, u.String(), dynamodb.Options{Log: log})
+			},
+		},
 		KeyManagers: map[string]app.OpenKeyManager{
 			"file": openFileKey,
 			"env": func(_ context.Context, u *url.URL, _ bool) (keystore.KeyManager, error) {
@@ -63,6 +73,10 @@ func backends(e *env) app.Backends {
 
 func openPostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
 	return postgres.Open(ctx, u.String(), postgres.Options{})
+}
+
+func migratePostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (from, to int, err error) {
+	return postgres.Migrate(ctx, u.String())
 }
 
 // openFileKey opens the KEK file, and makes it first where that is allowed.

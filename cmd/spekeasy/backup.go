@@ -231,7 +231,7 @@ func newRestore(e *env) *cobra.Command {
 				if err != nil {
 					return fmt.Errorf("%s: %w", args[0], err)
 				}
-				return printReport(e.stdout, args[0], "restored into "+o.StoreURL.Redacted(), &r)
+				return printReport(e.stdout, args[0], "restored into "+publicURL(o.StoreURL), &r)
 			})
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -119,6 +120,12 @@ func parseKIDs(args []string) ([]contentkey.KID, error) {
 		kids = append(kids, kid)
 	}
 	return kids, nil
+}
+
+// publicURL is a URL without what may be a secret.
+func publicURL(u *url.URL) string {
+	public := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, Opaque: u.Opaque}
+	return public.String()
 }
 
 // isTerminal reports whether people read what is written there.

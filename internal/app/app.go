@@ -28,12 +28,18 @@ import (
 // of the URL that chooses them. A smaller binary is a smaller map.
 type Backends struct {
 	Stores      map[string]OpenStore
+	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
 }
 
 // OpenStore opens a database.
 type OpenStore func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error)
+
+// MigrateStore brings the schema of a database up to date, and returns its
+// version before and after. Opening a database does so only where it is
+// embedded.
+type MigrateStore func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error)
 
 // OpenKeyManager opens a key manager. create allows it to make its first KEK;
 // it is given only when no key was ever kept.

@@ -96,6 +96,22 @@ func (o *Operator) OpenStore(ctx context.Context, create bool) error {
 	return nil
 }
 
+// Migrate brings the schema of the store up to date, and returns its version
+// before and after. The store need not be open.
+func (o *Operator) Migrate(ctx context.Context) (from, to int, err error) {
+	migrate, ok := o.backends.Migrations[o.StoreURL.Scheme]
+	if !ok {
+		return 0, 0, fmt.Errorf("store: %q is not a kind of database that this binary can migrate", o.StoreURL.Scheme)
+	}
+	if err := os.MkdirAll(o.config.Data, 0o700); err != nil {
+		return 0, 0, fmt.Errorf("data directory: %w", err)
+	}
+	if from, to, err = migrate(ctx, o.StoreURL, o.log); err != nil {
+		return 0, 0, fmt.Errorf("store: %w", err)
+	}
+	return from, to, nil
+}
+
 // KeyManager opens the key manager with the former ones. It may make a KEK
 // only when create is given and no key was ever kept in the store, which must
 // be open then.

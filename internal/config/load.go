@@ -30,7 +30,7 @@ func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
 func Parse(text []byte, getenv func(string) (string, bool)) (*Config, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return nil, lineError(err)
+		return nil, lineError(err, nil)
 	}
 	c := Default()
 	if len(file.Docs) > 1 {
@@ -43,20 +43,53 @@ func Parse(text []byte, getenv func(string) (string, bool)) (*Config, error) {
 			return nil, x.err
 		}
 		if err := yaml.NodeToValue(file.Docs[0].Body, c, yaml.Strict()); err != nil {
-			return nil, lineError(err)
+			return nil, lineError(err, file.Docs[0].Body)
 		}
 	}
 	return c, c.Check()
 }
 
 // lineError rewords an error of the YAML library so that it has the line and
-// no part of the file, which may hold secrets.
-func lineError(err error) error {
+// no part of the file, which may hold secrets. What a type says of its own text,
+// such as of a duration, comes without a line, which is found in root.
+func lineError(err error, root ast.Node) error {
 	var at yaml.Error
-	if !errors.As(err, &at) || at.GetToken() == nil {
-		return errors.New(yaml.FormatError(err, false, false))
+	if errors.As(err, &at) && at.GetToken() != nil {
+		return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
 	}
-	return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
+	text := yaml.FormatError(err, false, false)
+	if root == nil {
+		return errors.New(text)
+	}
+	fails := func() bool {
+		err := yaml.NodeToValue(root, Default(), yaml.Strict())
+		return err != nil && yaml.FormatError(err, false, false) == text
+	}
+	return fmt.Errorf("line %d: %s", narrow(root, fails).GetToken().Position.Line, text)
+}
+
+// narrow finds the innermost node that fails alone, by taking its neighbours
+// away.
+func narrow(n ast.Node, fails func() bool) ast.Node {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		all := n.Values
+		defer func() { n.Values = all }()
+		for _, v := range all {
+			if n.Values = []*ast.MappingValueNode{v}; fails() {
+				return narrow(v.Value, fails)
+			}
+		}
+	case *ast.SequenceNode:
+		all := n.Values
+		defer func() { n.Values = all }()
+		for _, v := range all {
+			if n.Values = []ast.Node{v}; fails() {
+				return narrow(v, fails)
+			}
+		}
+	}
+	return n
 }
 
 // expander replaces references in string values.

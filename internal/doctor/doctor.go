@@ -95,22 +95,6 @@ func (x *Examination) KeyManager(ctx context.Context, kek keystore.KeyManager) {
 	}
 }
 
-// Schema finds out whether migrations are missing.
-func (x *Examination) Schema(ctx context.Context, store keystore.Store) {
-	m, ok := store.(keystore.Migrator)
-	if !ok {
-		return
-	}
-	switch from, to, err := m.Migrate(ctx); {
-	case err != nil:
-		x.add(Error, "Run `spekeasy migrate`.", "The schema is not up to date: %v.", err)
-	case from != to:
-		x.add(Note, "", "The schema was brought from version %d to %d.", from, to)
-	default:
-		x.add(Good, "", "The schema is up to date, at version %d.", to)
-	}
-}
-
 // Database lets the database examine itself, where it can.
 func (x *Examination) Database(ctx context.Context, store keystore.Store) {
 	c, ok := store.(keystore.Checker)

@@ -16,7 +16,8 @@ var ErrNoDataKey = errors.New("the data key is not stored")
 // seal of a record, the wrapping of a data key, and whether a key is deleted.
 // The rules for methods are those of [Store]; what they changed is durable
 // when they return. When a method fails, any part may have been changed, and
-// repeating it completes the rest. Each record and each data key changes as a
+// repeating it completes the rest; what an earlier attempt did is missing from
+// its count then. Each record and each data key changes as a
 // whole and only from the state that the method asks for, so that processes
 // that do not know of each other can work on one store.
 type Custodian interface {
@@ -58,14 +59,6 @@ type Reseal struct {
 	OldDataKey uint32
 	Wrapped    []byte
 	DataKey    uint32
-}
-
-// Migrator is a [Store] with a schema. A server refuses to start on one that
-// is behind; an embedded store is brought up to date when it is opened.
-type Migrator interface {
-	// Migrate brings the schema up to date. It returns the version that it
-	// was at when the store was opened, and the one that it is at now.
-	Migrate(ctx context.Context) (from, to int, err error)
 }
 
 // Checker is a [Store] that can examine itself below what its rows say.

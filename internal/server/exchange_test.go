@@ -204,6 +204,17 @@ type zeros struct{}
 
 func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
 
+// newTestServer returns the whole handler over a fresh SQLite database, with
+// one tenant whose credential is test:test.
+func newTestServer(t testing.TB, s tenant.Settings, source keystore.Source) http.Handler {
+	t.Helper()
+	return newServer(t, s, source, serverOptions{
+		random:   zeros{},
+		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
+		provider: keyprovider.Options{SealFor: time.Minute},
+	})
+}
+
 type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time

@@ -111,6 +111,10 @@ func TestRacersInThreeProcesses(t *testing.T) {
 	})
 }
 
+func TestCustodian(t *testing.T) {
+	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newTable()) })
+}
+
 // TestServerKilled kills the server again and again under load.
 func TestServerKilled(t *testing.T) {
 	dsn := newTable()

@@ -39,10 +39,15 @@ func (e connectionError) Unwrap() error { return e.error }
 // do runs f on a connection. f may run several times, as everything that a
 // [keystore.Store] does may be repeated. Errors begin with what.
 func (db *DB) do(ctx context.Context, what string, f func(context.Context, *pgx.Conn) error) error {
+	return db.within(ctx, db.timeout, what, f)
+}
+
+// within is do with another limit of time.
+func (db *DB) within(ctx context.Context, limit time.Duration, what string, f func(context.Context, *pgx.Conn) error) error {
 	if db.closed.Load() {
 		return fmt.Errorf("%s: %w", what, errClosed)
 	}
-	limited, cancel := context.WithTimeout(ctx, db.timeout)
+	limited, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
 		err := db.once(limited, f)
@@ -53,7 +58,7 @@ func (db *DB) do(ctx context.Context, what string, f func(context.Context, *pgx.
 		case ctx.Err() != nil:
 			return fmt.Errorf("%s: %w", what, ctx.Err())
 		case limited.Err() != nil:
-			return fmt.Errorf("%s: %w: no answer within %v", what, keystore.ErrUnavailable, db.timeout)
+			return fmt.Errorf("%s: %w: no answer within %v", what, keystore.ErrUnavailable, limit)
 		case attempt >= attempts[kind]:
 			return fmt.Errorf("%s: %w", what, sorted(err))
 		}
@@ -107,6 +112,7 @@ func sqlState(err error) string {
 // Codes of PostgreSQL, "Appendix A. PostgreSQL Error Codes".
 const (
 	undefinedTable = "42P01"
+	foreignKey     = "23503" // the only one is that of content keys to their data key
 	readOnly       = "25006" // read_only_sql_transaction
 )
 
@@ -158,6 +164,9 @@ func sorted(err error) error {
 	case damage:
 		return fmt.Errorf("%w: %w", keystore.ErrCorrupt, err)
 	default:
+		if sqlState(err) == foreignKey {
+			return fmt.Errorf("%w: %w", keystore.ErrNoDataKey, err)
+		}
 		return err
 	}
 }

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -92,6 +93,36 @@ func TestStore(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.Run(t, func(t *testing.T) storetest.Store { return openTest(t, newDatabase(t, s)) })
 	})
+}
+
+func TestCustodian(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
+		storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newDatabase(t, s)) })
+	})
+	t.Run("serializable", func(t *testing.T) {
+		storetest.RunCustodian(t, func(t *testing.T) storetest.Kept {
+			return openTest(t, newDatabase(t, servers[18])+"&default_transaction_isolation=serializable")
+		})
+	})
+}
+
+// TestMissingDataKeyIsNamed is what tells a server that its data key was
+// retired.
+func TestMissingDataKeyIsNamed(t *testing.T) {
+	db := openTest(t, newDatabase(t, servers[18]))
+	found(t, db)
+	r, bad := record(1), record(2)
+	bad.DataKey = 2
+	if _, err := db.Commit(t.Context(), []keystore.Record{r}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Commit(t.Context(), []keystore.Record{bad}, nil); !errors.Is(err, keystore.ErrNoDataKey) || errors.Is(err, keystore.ErrUnavailable) {
+		t.Errorf("Commit: %v", err)
+	}
+	change := keystore.Reseal{KID: r.KID, OldWrapped: r.Wrapped, OldDataKey: 1, Wrapped: []byte("x"), DataKey: 2}
+	if _, err := db.Reseal(t.Context(), r.Tenant, []keystore.Reseal{change}); !errors.Is(err, keystore.ErrNoDataKey) {
+		t.Errorf("Reseal: %v", err)
+	}
 }
 
 // TestStoreWithoutPreparedStatements runs the suite as behind PgBouncer.

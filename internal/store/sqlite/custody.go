@@ -16,7 +16,6 @@ import (
 
 var (
 	_ keystore.Custodian = (*DB)(nil)
-	_ keystore.Migrator  = (*DB)(nil)
 	_ keystore.Checker   = (*DB)(nil)
 )
 
@@ -160,11 +159,6 @@ func noDataKey(err error) error {
 		return fmt.Errorf("%w: %w", keystore.ErrNoDataKey, err)
 	}
 	return err
-}
-
-// Migrate implements [keystore.Migrator]. [Open] has done it.
-func (db *DB) Migrate(context.Context) (from, to int, err error) {
-	return db.writer.migratedFrom, db.writer.migratedTo, nil
 }
 
 // Check implements [keystore.Checker].

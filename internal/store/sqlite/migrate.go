@@ -28,6 +28,17 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
+// Migrate brings the schema of a database file up to date, as [Open] does,
+// and returns its version before and after.
+func Migrate(ctx context.Context, path string, o Options) (from, to int, err error) {
+	db, err := Open(ctx, path, o)
+	if err != nil {
+		return 0, 0, err
+	}
+	from, to = db.writer.migratedFrom, db.writer.migratedTo
+	return from, to, db.Close()
+}
+
 // migrate brings the schema up to date in one transaction, and returns the
 // version that it was at and the one it is at. Of several processes that
 // start at once, one does it and the others find it done.
