@@ -285,8 +285,8 @@ func TestStreams(t *testing.T) {
 	}
 	closeLog(t, l)
 	lines := strings.SplitAfter(out.String(), "\n")
-	check := func(text string) string {
-		r, err := VerifyStream(strings.NewReader(text))
+	check := func(text string, checkpoints ...Position) string {
+		r, err := VerifyStream(strings.NewReader(text), checkpoints...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -300,6 +300,19 @@ func TestStreams(t *testing.T) {
 	}
 	if got := check(lines[0] + lines[2]); got != "2 [line 2: record 2 is missing before record 3]" {
 		t.Error(got)
+	}
+	if got := check(out.String() + "ready\n" + out.String()); got != "14 []" {
+		t.Errorf("two processes: %s", got)
+	}
+	if got := check(strings.Replace(lines[0], "server_start", "server_stArt", 1)); got != "1 [line 1: record 1 does not match its hash: it has changed, or the record before it was replaced]" {
+		t.Error(got)
+	}
+	third, _ := cutLine([]byte(strings.TrimSpace(lines[2])))
+	if got := check(out.String(), Position{3, third.hash}); got != "7 []" {
+		t.Errorf("its own checkpoint: %s", got)
+	}
+	if got := check(out.String(), Position{3, Hash{1}}); got != "7 [record 3, which the checkpoint names, is not there]" {
+		t.Errorf("another's checkpoint: %s", got)
 	}
 	if got := check(""); got != "0 [there are no records]" {
 		t.Error(got)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -87,7 +88,8 @@ func Verify(dir string, checkpoints ...Position) (*Report, error) {
 // VerifyStream checks lines that a [Stream] has written, or a query of a whole
 // log, without anything else to hold them against but checkpoints: that they
 // follow one another and, from the second on, are as they were written. Lines
-// that do not start with a brace are somebody else's.
+// that do not start with a brace are somebody else's, and a record 1 begins
+// another chain, as a new process does.
 func VerifyStream(r io.Reader, checkpoints ...Position) (*Report, error) {
 	v := newVerifier(checkpoints)
 	v.stream = true
@@ -235,6 +237,9 @@ func (v *verifier) record(l *line, text []byte, first bool) {
 	if v.torn > 0 {
 		v.explainTorn(l, text, first)
 	}
+	if v.stream && l.seq == 1 { // each process begins a chain of its own
+		v.known, v.at, v.other = true, Position{}, Hash{}
+	}
 	next := Position{l.seq, l.hash}
 	computed := v.chain.next(v.at.Hash, l.covered)
 	switch {
@@ -253,18 +258,28 @@ func (v *verifier) record(l *line, text []byte, first bool) {
 	}
 	v.at, v.other, v.known = next, computed, true
 
-	for _, e := range v.expect[l.seq] {
-		if e.hash != l.hash {
-			v.fault(v.line, "record %d is another one than %s names", l.seq, e.from)
-		}
-	}
-	delete(v.expect, l.seq)
+	v.compare(next)
 	v.events(l, text)
 	if v.report.Records == 0 {
 		v.report.First, v.report.Begin = next, l.when()
 	}
 	v.report.Records++
 	v.report.Last, v.report.End = next, l.when()
+}
+
+// compare holds a record against what it must be. In a stream there may be
+// several of a number, one of which will do.
+func (v *verifier) compare(p Position) {
+	list := v.expect[p.Seq]
+	if len(list) == 0 {
+		return
+	}
+	v.expect[p.Seq] = slices.DeleteFunc(list, func(e expected) bool {
+		if e.hash != p.Hash && !v.stream {
+			v.fault(v.line, "record %d is another one than %s names", p.Seq, e.from)
+		}
+		return e.hash == p.Hash || !v.stream
+	})
 }
 
 // explainTorn accepts an unfinished line at the end of a segment when the next
