@@ -1,0 +1,82 @@
+package app
+
+import (
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"spekeasy/internal/auth"
+	"spekeasy/internal/config"
+	"spekeasy/internal/tenant"
+)
+
+// withPassword is a tenant whose user has the tenant's name.
+func withPassword(id, password string) tenant.Settings {
+	return tenant.Settings{ID: id, Credentials: []tenant.Credential{{Name: "c", Basic: &tenant.Basic{User: id, Password: tenant.Secret(password)}}}}
+}
+
+// opens returns the tenant that a user and password open, or "".
+func opens(t *testing.T, c *Customers, user, password string) string {
+	t.Helper()
+	r := httptest.NewRequest("POST", "/", nil)
+	r.SetBasicAuth(user, password)
+	who, err := c.Authenticate(r, nil)
+	if err != nil {
+		if !errors.Is(err, auth.ErrUnauthenticated) {
+			t.Fatal(err)
+		}
+		return ""
+	}
+	found, err := c.Tenant(t.Context(), who.Tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found.ID
+}
+
+// TestCustomersChange holds what a change of the configuration and of stored
+// tenants does, and that one that cannot be served changes nothing.
+func TestCustomersChange(t *testing.T) {
+	file := func(tenants ...tenant.Settings) *config.Config {
+		c := config.Default()
+		c.Tenants = tenants
+		return c
+	}
+	c, err := NewCustomers(file(withPassword("a", "1")), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.SetStored([]tenant.Settings{withPassword("b", "1")}); err != nil {
+		t.Fatal(err)
+	}
+	if opens(t, c, "a", "1") != "a" || opens(t, c, "b", "1") != "b" {
+		t.Error("not both are let in")
+	}
+	if err := c.Configure(file(withPassword("a", "2"))); err != nil {
+		t.Fatal(err)
+	}
+	if opens(t, c, "a", "1") != "" || opens(t, c, "a", "2") != "a" || opens(t, c, "b", "1") != "b" {
+		t.Error("not the new password alone")
+	}
+	for name, f := range map[string]func() error{
+		"the same ID twice": func() error { return c.Configure(file(withPassword("b", "2"))) },
+		"a bad tenant":      func() error { return c.SetStored([]tenant.Settings{{ID: "No!"}}) },
+		"a bad credential":  func() error { return c.SetStored([]tenant.Settings{withPassword("c", "")}) },
+	} {
+		before := c.Now()
+		if err := f(); err == nil || !strings.Contains(err.Error(), "tenant") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if c.Now() != before {
+			t.Errorf("%s changed something", name)
+		}
+	}
+	if opens(t, c, "a", "2") != "a" || opens(t, c, "b", "1") != "b" {
+		t.Error("after faults not as before")
+	}
+	if err := c.SetStored(nil); err != nil || opens(t, c, "b", "1") != "" {
+		t.Error("a tenant that is gone is let in", err)
+	}
+}
