@@ -10,6 +10,8 @@
 //	key#TENANT#X          KID                                 a content key
 //	content#TENANT#X      DIGEST of the content ID#IDENTITY   a binding
 //	kid#TENANT#X          KID#IDENTITY                        says where that binding is
+//	document#KIND         ID                                  what the admin API manages
+//	document              revision                            how many changes of those there were
 //
 // X is the first hexadecimal digit of sk. It spreads a tenant over sixteen
 // partitions that can be read one after the other in the order of sk. A

@@ -111,6 +111,10 @@ func TestRacersInThreeProcesses(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newTable()) })
+}
+
 func TestCustodian(t *testing.T) {
 	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newTable()) })
 }

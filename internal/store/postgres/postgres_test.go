@@ -95,6 +95,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
+		storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newDatabase(t, s)) })
+	})
+}
+
 func TestCustodian(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newDatabase(t, s)) })

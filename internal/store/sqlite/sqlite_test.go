@@ -63,6 +63,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestCustodian(t *testing.T) {
 	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept {
 		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
@@ -151,7 +157,7 @@ func TestForeignFiles(t *testing.T) {
 		text string
 		err  error
 	}{
-		newer:                            {"its schema 99 is newer than 1", nil},
+		newer:                            {"its schema 99 is newer than ", nil},
 		other:                            {"the database of another program", nil},
 		text:                             {"not a database", keystore.ErrCorrupt},
 		dir:                              {"unable to open database file", keystore.ErrUnavailable},
