@@ -126,8 +126,12 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	db := openTest(t, path)
+	scripts, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var versions int
-	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != 1 {
+	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != len(scripts) {
 		t.Errorf("%d migrations were recorded, %v", versions, err)
 	}
 }
