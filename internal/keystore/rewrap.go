@@ -79,7 +79,7 @@ func (r *rewrap) tenant(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
-	if tenant != CustodyTenant { // nothing is sealed under that one
+	if tenant != CustodyTenant { // no content key is sealed under that one, and it stays
 		began := r.now()
 		target := rows[len(rows)-1].ID
 		if r.NewDataKeys && began.Sub(rows[len(rows)-1].Created) >= r.MinAge {
