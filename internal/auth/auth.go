@@ -190,7 +190,7 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, 
 		case err == errAbsent: //nolint:errorlint // never wrapped
 		case !errors.Is(err, ErrUnauthenticated):
 			unable = err
-		case refused == nil:
+		case refused == nil || err == errStale: //nolint:errorlint // never wrapped
 			refused = err
 		}
 	}
@@ -240,7 +240,7 @@ func (g *grant) valid(now time.Time) error {
 	return nil
 }
 
-// name identifies a credential in logs and for the throttle.
+// name identifies a credential in logs.
 func (g *grant) name() string { return g.Tenant + "/" + g.Credential }
 
 // reminder is how long before its end a credential is warned of.
@@ -270,9 +270,10 @@ func (a *Authenticator) remind(g *grant, now time.Time) {
 // refusal is a credential that was shown and opened nothing. It is for logs:
 // it never says what was sent.
 type refusal struct {
-	kind string // way in
-	name string // the credential that it claimed to be, if there is one
-	why  string
+	kind  string // way in
+	name  string // the credential that it claimed to be, if there is one
+	claim string // who it claimed to be, as it was sent: for the throttle, never shown
+	why   string
 }
 
 func (e *refusal) Error() string {
@@ -282,6 +283,9 @@ func (e *refusal) Error() string {
 	}
 	return text + ": " + e.why
 }
+
+// GoString keeps what was sent out of %#v too.
+func (e *refusal) GoString() string { return e.Error() }
 
 func (e *refusal) Unwrap() error { return ErrUnauthenticated }
 

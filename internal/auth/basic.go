@@ -80,9 +80,9 @@ func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
 	if found != nil {
 		return found, nil
 	}
-	refused := &refusal{kind: "basic", why: "unknown user"}
+	refused := &refusal{kind: "basic", claim: user, why: "unknown user"}
 	if len(entries) > 0 {
-		refused = &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
+		refused.name, refused.why = entries[0].grant.name(), "wrong password"
 	}
 	if b.hashed.decoy == nil {
 		return nil, refused

@@ -46,6 +46,7 @@ type digestAuth struct {
 	qop        string // as offered
 	nonces     *nonces
 	users      map[string][]digestEntry
+	decoy      digestEntry // nobody's
 }
 
 type digestAlgorithm struct {
@@ -105,6 +106,9 @@ func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
 	case len(o.Key) < sha256.Size/2:
 		return nil, errors.New("digest: the key must have at least 16 bytes")
 	}
+	for _, a := range d.algorithms {
+		d.decoy.ha1 = append(d.decoy.ha1, a.hash(realm, rand.Text()))
+	}
 	d.nonces = newNonces(o.Key, o.Lifetime, o.Size/2, now)
 	return d, nil
 }
@@ -151,7 +155,7 @@ func (d *digestAuth) authenticate(r *http.Request, body []byte) (*grant, error) 
 	if len(entries) > 0 {
 		name = entries[0].grant.name()
 	} else { // an unknown user costs the same
-		entries = []digestEntry{{ha1: make([]string, len(d.algorithms)), rfc2069: true}}
+		entries = []digestEntry{d.decoy}
 	}
 	ha2 := p.ha2(r.Method, body)
 	var found *digestEntry
@@ -163,9 +167,9 @@ func (d *digestAuth) authenticate(r *http.Request, body []byte) (*grant, error) 
 	}
 	switch {
 	case found == nil || found.grant == nil:
-		return nil, &refusal{kind: "digest", name: name, why: "wrong user or password"}
+		return nil, &refusal{kind: "digest", name: name, claim: p.user, why: "wrong user or password"}
 	case p.qop == "" && !found.rfc2069:
-		return nil, &refusal{kind: "digest", name: name, why: "no qop, and rfc2069 is not allowed"}
+		return nil, &refusal{kind: "digest", name: name, claim: p.user, why: "no qop, and rfc2069 is not allowed"}
 	case !d.nonces.use(p.nonce, p.count, p.qop != ""):
 		return nil, errStale
 	}

@@ -52,6 +52,9 @@ func (h *hashed) remembered(mac sum) *grant {
 // remembered, or refused. Whoever fails pays for one hash at least, so that the time does not
 // tell which users there are and how their passwords are kept.
 func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass string, refused *refusal) (*grant, error) {
+	if wait := h.wait(r, refused); wait > 0 { // before it takes the place of another
+		return nil, &ThrottledError{After: wait, refused: refused}
+	}
 	if h.waiting.Add(1) > maxWaiting {
 		h.waiting.Add(-1)
 		return nil, &ThrottledError{After: time.Second, refused: refused}
@@ -66,7 +69,7 @@ func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass strin
 	if g := h.remembered(mac); g != nil { // others brought it while we waited
 		return g, nil
 	}
-	if wait := h.wait(r, refused); wait > 0 {
+	if wait := h.wait(r, refused); wait > 0 { // others failed while we waited
 		return nil, &ThrottledError{After: wait, refused: refused}
 	}
 	checked := false

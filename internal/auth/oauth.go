@@ -310,8 +310,8 @@ func (i *issuer) match(id, secret string) (*grant, error) {
 	case found != nil:
 		return found, nil
 	case len(clients) == 0:
-		return nil, &refusal{kind: "oauth client", why: "unknown"}
+		return nil, &refusal{kind: "oauth client", claim: id, why: "unknown"}
 	default:
-		return nil, &refusal{kind: "oauth client", name: clients[0].grant.name(), why: "wrong secret"}
+		return nil, &refusal{kind: "oauth client", name: clients[0].grant.name(), claim: id, why: "wrong secret"}
 	}
 }
