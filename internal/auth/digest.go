@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/md5" //nolint:gosec // RFC 7616 has it, and encoders know nothing else
 	"crypto/rand"
 	"crypto/sha256"
@@ -45,6 +46,7 @@ type digestAuth struct {
 	algorithms []digestAlgorithm
 	qop        string // as offered
 	nonces     *nonces
+	ownKey     bool // the nonces' key was made for this process
 	users      map[string][]digestEntry
 	decoy      digestEntry // nobody's
 }
@@ -79,7 +81,7 @@ func digestAlgorithms() []digestAlgorithm {
 }
 
 func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
-	d := &digestAuth{qop: "auth", users: make(map[string][]digestEntry)}
+	d := &digestAuth{qop: "auth", users: make(map[string][]digestEntry), ownKey: len(o.Key) == 0}
 	if o.Integrity {
 		d.qop = "auth, auth-int"
 	}
@@ -100,7 +102,7 @@ func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
 		o.Size = 16384
 	}
 	switch {
-	case len(o.Key) == 0:
+	case d.ownKey:
 		o.Key = make([]byte, sha256.Size)
 		rand.Read(o.Key)
 	case len(o.Key) < sha256.Size/2:
@@ -111,6 +113,23 @@ func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
 	}
 	d.nonces = newNonces(o.Key, o.Lifetime, o.Size/2, now)
 	return d, nil
+}
+
+// follow takes over the nonces of a former authenticator, so that none of them
+// is good twice and clients can go on with them.
+func (d *digestAuth) follow(former *digestAuth) {
+	n, before := d.nonces, former.nonces
+	switch {
+	case d.ownKey && former.ownKey:
+		n.key = before.key
+	case !bytes.Equal(n.key, before.key):
+		return
+	}
+	if n.lifetime == before.lifetime {
+		d.nonces = before
+		return
+	}
+	n.floor = n.now() // which counts the older ones had is not known here
 }
 
 func (*digestAuth) takes(c *tenant.Credential) bool { return c.Digest != nil }
