@@ -54,8 +54,9 @@ type App struct {
 	Handler   http.Handler
 	TLS       *tls.Config // of the listener; nil for plain HTTP
 
-	log   *slog.Logger
-	close []func(context.Context) error // in the order of opening
+	log      *slog.Logger
+	listener *listenerTLS                  // nil for plain HTTP
+	close    []func(context.Context) error // in the order of opening
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -82,10 +83,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	a.Handler = server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
-	if a.TLS, err = listenerTLS(&c.TLS, a.Customers.Now().Auth, log); err != nil {
+	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
-	if a.TLS != nil {
+	if a.listener != nil {
+		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
 	return a, nil

@@ -21,11 +21,14 @@ type Snapshot struct {
 	Config  *config.Config // that it was built from
 	Tenants tenant.Static
 	Auth    *auth.Authenticator
+
+	limits map[string]tenant.Limits // by tenant
 }
 
 // Customers is who may ask for keys. They change while requests are answered:
 // each step of a request sees one snapshot, and a later step the same or a
-// newer one.
+// newer one. Limits that stay as they are go on counting, and so does what
+// package auth counts.
 type Customers struct {
 	log *slog.Logger
 
@@ -68,7 +71,8 @@ func (c *Customers) SetStored(stored []tenant.Settings) error {
 
 func (c *Customers) build(from *config.Config, stored []tenant.Settings) error {
 	settings := append(from.Tenants[:len(from.Tenants):len(from.Tenants)], stored...)
-	s := &Snapshot{Config: from, Tenants: make(tenant.Static, len(settings))}
+	former := c.Now()
+	s := &Snapshot{Config: from, Tenants: make(tenant.Static, len(settings)), limits: make(map[string]tenant.Limits, len(settings))}
 	for i := range settings {
 		t, err := settings[i].Build()
 		if err == nil && s.Tenants[t.ID] != nil {
@@ -77,11 +81,17 @@ func (c *Customers) build(from *config.Config, stored []tenant.Settings) error {
 		if err != nil {
 			return fmt.Errorf("tenant %q: %w", settings[i].ID, err)
 		}
-		s.Tenants[t.ID] = t
+		s.Tenants[t.ID], s.limits[t.ID] = t, settings[i].Limits
+		if former != nil && former.Tenants[t.ID] != nil && former.limits[t.ID] == settings[i].Limits {
+			t.Gate, t.NewKeys = former.Tenants[t.ID].Gate, former.Tenants[t.ID].NewKeys // go on counting
+		}
 	}
 	o, err := authOptions(from, c.log)
 	if err != nil {
 		return err
+	}
+	if former != nil {
+		o.Former = former.Auth
 	}
 	if s.Auth, err = auth.New(settings, o); err != nil {
 		return err

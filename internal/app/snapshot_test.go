@@ -9,6 +9,7 @@ import (
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
+	"spekeasy/internal/limit"
 	"spekeasy/internal/tenant"
 )
 
@@ -78,5 +79,47 @@ func TestCustomersChange(t *testing.T) {
 	}
 	if err := c.SetStored(nil); err != nil || opens(t, c, "b", "1") != "" {
 		t.Error("a tenant that is gone is let in", err)
+	}
+}
+
+// TestCustomersLimits: a change elsewhere gives a tenant no new quota.
+func TestCustomersLimits(t *testing.T) {
+	limited := withPassword("a", "1")
+	limited.Limits = tenant.Limits{Settings: limit.Settings{Rate: 0.001, Burst: 1}, NewKeysPerDay: 1}
+	c := config.Default()
+	c.Tenants = []tenant.Settings{limited}
+	customers, err := NewCustomers(c, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	use := func() (gate, quota error) {
+		t.Helper()
+		a, err := customers.Tenant(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass, gate := a.Gate.Enter("c")
+		if gate == nil {
+			pass.Leave()
+		}
+		return gate, a.NewKeys(1)
+	}
+	if gate, quota := use(); gate != nil || quota != nil {
+		t.Fatal(gate, quota)
+	}
+	if err := customers.SetStored([]tenant.Settings{withPassword("b", "1")}); err != nil {
+		t.Fatal(err)
+	}
+	if gate, quota := use(); gate == nil || quota == nil {
+		t.Error("another tenant came, and what was used up is there again")
+	}
+	limited.Limits.Burst, limited.Limits.NewKeysPerDay = 2, 2
+	c = config.Default()
+	c.Tenants = []tenant.Settings{limited}
+	if err := customers.Configure(c); err != nil {
+		t.Fatal(err)
+	}
+	if gate, quota := use(); gate != nil || quota != nil {
+		t.Error("new limits do not hold", gate, quota)
 	}
 }

@@ -22,7 +22,7 @@ func Check(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	_, err = listenerTLS(&c.TLS, customers.Now().Auth, log)
+	_, err = newListenerTLS(&c.TLS, customers, log)
 	return err
 }
 
