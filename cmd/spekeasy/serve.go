@@ -97,6 +97,9 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
+	if err := a.ListenAdmin(ctx, l.Addr()); err != nil {
+		return err
+	}
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
 	scheme := "http"
 	if a.TLS != nil {
