@@ -313,7 +313,7 @@ func FuzzParse(f *testing.F) {
 		dec := xml.NewDecoder(strings.NewReader(strings.TrimPrefix(src, "\ufeff")))
 		for {
 			tok, err := dec.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil && strings.Contains(err.Error(), "invalid XML name") && !isASCII(src) {
