@@ -152,7 +152,7 @@ func (d *Document) SetSealed(i int, v *contentkey.Value, s *Sealer, hdcp *HDCP) 
 		return err
 	}
 	k := &d.ContentKeys[i]
-	c, p, x := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc"), d.prefix(k.el, NamespaceXENC, "enc")
+	c, p, x := own(k.el), d.prefix(k.el, &d.pskc), d.prefix(k.el, &d.enc)
 	d.setData(k, hdcp, xmltree.Piece{
 		Before: "<" + c + "Data><" + p + "Secret><" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmAES256CBC),
 		Body:   cipherValue,
@@ -183,7 +183,7 @@ func (d *Document) SetDelivery(s *Sealer) error {
 			return fmt.Errorf("DeliveryData %d has no DeliveryKey", i)
 		}
 		at := e.Parent() // what DeliveryKey declares holds inside it only
-		c, p, x := own(at), d.prefix(at, NamespacePSKC, "pskc"), d.prefix(at, NamespaceXENC, "enc")
+		c, p, x := own(at), d.prefix(at, &d.pskc), d.prefix(at, &d.enc)
 		value := func(ciphertext, mac string) string {
 			return "<" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmRSAOAEP) + ciphertext + endEncryptedValue(x) +
 				"</" + p + "EncryptedValue><" + p + "ValueMAC>" + mac + "</" + p + "ValueMAC>"

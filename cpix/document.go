@@ -52,8 +52,8 @@ type Document struct {
 	tree       *xmltree.Doc
 	edits      *xmltree.Edits
 	signatures []*xmltree.Element
-	declared   map[string]string // prefixes that the queued edits declare on the root, by namespace
-	plain      plainTags         // of the latest content key in clear
+	pskc, enc  namespace
+	plain      plainTags // of the latest content key in clear
 }
 
 // Lists counts the list elements of a document. More than one of a kind is

@@ -2,6 +2,7 @@ package cpix
 
 import (
 	"strconv"
+	"strings"
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/xmltree"
@@ -26,40 +27,50 @@ func (d *Document) edit() *xmltree.Edits {
 // edits met at one place, which is a defect of the caller.
 func (d *Document) Bytes() ([]byte, error) { return d.edit().Apply() }
 
+// namespace is a namespace that edits write elements of.
+type namespace struct {
+	name     string
+	usual    string // the prefix that is declared for it when there is none
+	declared string // what an edit declared on the root, "" for nothing
+
+	within *xmltree.Element // whose children are written with the prefix
+	prefix string
+}
+
 // prefix returns the prefix, with its colon, under which new children of e
 // in the given namespace are written: one that is in scope there, or the
 // usual one declared on the root, or that one with a number if it is taken
 // (S2-PAY-21).
-func (d *Document) prefix(e *xmltree.Element, space, usual string) string {
-	if p, ok := e.PrefixFor(space); ok {
-		return p + ":"
+func (d *Document) prefix(e *xmltree.Element, n *namespace) string {
+	if p := e.Parent(); p != nil && !e.Declares() {
+		e = p // the list that e stands in; it is asked for once
 	}
-	if p, ok := d.declared[space]; ok {
+	if n.within != e {
+		n.within, n.prefix = e, d.findPrefix(e, n)+":"
+	}
+	return n.prefix
+}
+
+func (d *Document) findPrefix(e *xmltree.Element, n *namespace) string {
+	if p, ok := e.PrefixFor(n.name); ok {
 		return p
 	}
-	name := usual
-	if d.tree.Declares(name) {
-		taken := d.tree.Prefixes()
-		for n := 1; taken[name]; n++ {
-			name = usual + strconv.Itoa(n)
+	if n.declared == "" {
+		n.declared = n.usual
+		if d.tree.Declares(n.usual) {
+			taken := d.tree.Prefixes()
+			for i := 1; taken[n.declared]; i++ {
+				n.declared = n.usual + strconv.Itoa(i)
+			}
 		}
+		d.edit().AddAttr(d.tree.Root(), "xmlns:"+n.declared, n.name)
 	}
-	d.edit().AddAttr(d.tree.Root(), "xmlns:"+name, space)
-	if d.declared == nil {
-		d.declared = make(map[string]string)
-	}
-	d.declared[space] = name + ":"
-	return name + ":"
+	return n.declared
 }
 
 // own returns the prefix that e itself was written with, with its colon; new
 // children of e's own namespace are spelled like it.
-func own(e *xmltree.Element) string {
-	if p := e.Prefix(); p != "" {
-		return p + ":"
-	}
-	return ""
-}
+func own(e *xmltree.Element) string { return strings.TrimSuffix(e.QName(), e.Local()) }
 
 // SetKIDs changes the key IDs of the content keys to kids, which are in the
 // same order, and with each one that of every DRM system and usage rule that
@@ -110,7 +121,7 @@ type HDCP struct {
 // (S21-PAY-72).
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
-	c, p := own(k.el), d.prefix(k.el, NamespacePSKC, "pskc")
+	c, p := own(k.el), d.prefix(k.el, &d.pskc)
 	if w := &d.plain; w.cpix != c || w.pskc != p { // all keys of a document are spelled alike, as a rule
 		*w = plainTags{
 			cpix: c, pskc: p,
@@ -188,7 +199,7 @@ func (d *Document) setAttr(e *xmltree.Element, name, value string) {
 
 // DeclarePSKC declares the PSKC namespace on the root unless some prefix is
 // bound to it there (S2-PAY-04).
-func (d *Document) DeclarePSKC() { d.prefix(d.tree.Root(), NamespacePSKC, "pskc") }
+func (d *Document) DeclarePSKC() { d.prefix(d.tree.Root(), &d.pskc) }
 
 // RemoveID takes CPIX@id away, which SPEKE v2 answers must not have
 // (S2-PAY-03).

@@ -21,7 +21,7 @@ const (
 // reader walks a tree; spaces translates namespace indexes of the tree.
 type reader struct {
 	doc    *Document
-	spaces []space
+	spaces [xmltree.MaxSpaces]space
 }
 
 // Parse reads a CPIX document. The error is a [*xmltree.SyntaxError] for text
@@ -32,7 +32,11 @@ func Parse(data []byte) (*Document, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := reader{doc: &Document{tree: tree}, spaces: make([]space, len(tree.Spaces()))}
+	r := reader{doc: &Document{
+		tree: tree,
+		pskc: namespace{name: NamespacePSKC, usual: "pskc"},
+		enc:  namespace{name: NamespaceXENC, usual: "enc"},
+	}}
 	for i, name := range tree.Spaces() {
 		switch name {
 		case Namespace:

@@ -49,6 +49,13 @@ func (r *Request) checkContract(p *Policy) error {
 		return err
 	}
 	periods := r.indexPeriods()
+	if len(rules) > 0 {
+		// Nearly every key has one use; these share an array.
+		few := make([]Use, len(r.Keys))
+		for i := range r.Keys {
+			r.Keys[i].Uses = few[i : i : i+1]
+		}
+	}
 	for i := range rules {
 		u := &rules[i]
 		kid, err := parseUUID(u.KID, "ContentKeyUsageRule@kid")

@@ -280,15 +280,20 @@ func (r *Request) checkSystems(p *Policy) error {
 		if err != nil {
 			return err
 		}
-		id, err := parseUUID(e.SystemID, "DRMSystem@systemId")
-		if err != nil {
-			return err
+		sameSystem := i > 0 && e.SystemID == r.doc.DRMSystems[i-1].SystemID
+		var id contentkey.KID
+		if !sameSystem {
+			if id, err = parseUUID(e.SystemID, "DRMSystem@systemId"); err != nil {
+				return err
+			}
 		}
 		var ok bool
 		if s.Key, ok = index.find(kid); !ok {
 			return invalid(textMalformed, fmt.Errorf("DRMSystem for key ID %s, which is not in the ContentKeyList", kid))
 		}
-		if s.System = findSystem(offered, drm.SystemID(id)); s.System == nil {
+		if sameSystem {
+			s.System = r.Systems[i-1].System
+		} else if s.System = findSystem(offered, drm.SystemID(id)); s.System == nil {
 			return invalid(textSystem+e.SystemID, nil)
 		}
 	}

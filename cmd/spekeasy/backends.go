@@ -16,6 +16,8 @@ import (
 	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/kms/gcpkms"
 	"spekeasy/internal/kms/hashivault"
+	"spekeasy/internal/store/dynamodb"
+	"spekeasy/internal/store/postgres"
 	"spekeasy/internal/store/sqlite"
 )
 
@@ -26,6 +28,21 @@ func backends(e *env) app.Backends {
 		Stores: map[string]app.OpenStore{
 			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error) {
 				return sqlite.Open(ctx, u.Path, sqlite.Options{Log: log})
+			},
+			"postgres":   openPostgres,
+			"postgresql": openPostgres,
+			"dynamodb": func(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+				return dynamodb.Open(ctx, u.String(), dynamodb.Options{})
+			},
+		},
+		Migrations: map[string]app.MigrateStore{
+			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error) {
+				return sqlite.Migrate(ctx, u.Path, sqlite.Options{Log: log})
+			},
+			"postgres":   migratePostgres,
+			"postgresql": migratePostgres,
+			"dynamodb": func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error) {
+				return dynamodb.Migrate(ctx, u.String(), dynamodb.Options{Log: log})
 			},
 		},
 		KeyManagers: map[string]app.OpenKeyManager{
@@ -51,6 +68,14 @@ func backends(e *env) app.Backends {
 		b.KeyManagers["pkcs11"] = openPKCS11(e)
 	}
 	return b
+}
+
+func openPostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (keystore.Store, error) {
+	return postgres.Open(ctx, u.String(), postgres.Options{})
+}
+
+func migratePostgres(ctx context.Context, u *url.URL, _ *slog.Logger) (from, to int, err error) {
+	return postgres.Migrate(ctx, u.String())
 }
 
 // openFileKey opens the KEK file, and makes it first where that is allowed.

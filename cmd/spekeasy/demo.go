@@ -37,7 +37,7 @@ func newDemo(e *env) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				defer os.RemoveAll(dir) //nolint:errcheck // a leftover in the temporary directory is harmless
+				defer os.RemoveAll(dir)
 				data = filepath.Join(dir, "data")
 			} else if _, err := os.Stat(data); !errors.Is(err, os.ErrNotExist) {
 				return fmt.Errorf("--data %s: the demo wants a directory that does not exist yet", data)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/url"
 
 	"github.com/spf13/cobra"
 
@@ -85,7 +86,7 @@ func (e *env) serveFile(ctx context.Context, file, listen, data string) error {
 
 // serve runs the server on a listener, which it closes, until ctx ends.
 func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err error) {
-	defer l.Close() //nolint:errcheck // already closed after serving
+	defer l.Close()
 	if err := c.Check(); err != nil {
 		return err
 	}
@@ -95,11 +96,16 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
-	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", a.Store.Redacted(), "key_manager", a.KEK.Redacted())
+	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
 	if _, err := fmt.Fprintf(e.stdout, "ready http://%s\n", l.Addr()); err != nil {
 		return err
 	}
 	return a.Serve(ctx, l)
+}
+
+// place says where a backend is, without user, password and parameters.
+func place(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, Opaque: u.Opaque}).String()
 }
 
 func (e *env) logger(c config.Log) *slog.Logger {

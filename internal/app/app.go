@@ -7,13 +7,12 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
+	"runtime"
 	"time"
 
 	"spekeasy/internal/auth"
@@ -28,11 +27,17 @@ import (
 // of the URL that chooses them. A smaller binary is a smaller map.
 type Backends struct {
 	Stores      map[string]OpenStore
+	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 }
 
 // OpenStore opens a database.
 type OpenStore func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error)
+
+// MigrateStore brings the schema of a database up to date, and returns its
+// version before and after. Opening a database does so only where it is
+// embedded.
+type MigrateStore func(ctx context.Context, u *url.URL, log *slog.Logger) (from, to int, err error)
 
 // OpenKeyManager opens a key manager. create allows it to make its first KEK;
 // it is given only when no key was ever kept.
@@ -91,62 +96,21 @@ func (a *App) lockData() error {
 // openKeystore opens database, then key manager, then keystore: whether a KEK
 // may be made depends on whether the database was ever used.
 func (a *App) openKeystore(ctx context.Context, b Backends) error {
-	data, err := filepath.Abs(a.Config.Data)
+	o, err := NewOperator(a.Config, b, a.log)
 	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	if a.Store, err = backendURL(a.Config.Store, "sqlite", filepath.Join(data, "spekeasy.db")); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	if a.KEK, err = backendURL(a.Config.KeyManager, "file", filepath.Join(data, "kek")); err != nil {
-		return fmt.Errorf("key_manager: %w", err)
-	}
-	openStore, ok := b.Stores[a.Store.Scheme]
-	if !ok {
-		return fmt.Errorf("store: %q is not a kind of database that this binary knows", a.Store.Scheme)
-	}
-	openKeyManager, ok := b.KeyManagers[a.KEK.Scheme]
-	if !ok {
-		return fmt.Errorf("key_manager: %q is not a kind of key manager that this binary knows", a.KEK.Scheme)
-	}
-	store, err := openStore(ctx, a.Store, a.log)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	a.onClose(func(context.Context) error { return store.Close() })
-	_, founded, err := keystore.Founded(ctx, store)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	kek, err := openKeyManager(ctx, a.KEK, !founded)
-	if err != nil {
-		return fmt.Errorf("key manager: %w", err)
-	}
-	if c, ok := kek.(io.Closer); ok {
-		a.onClose(func(context.Context) error { return c.Close() })
-	}
-	o := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
-	if a.Config.Cache.Off {
-		o.CacheBytes = -1
-	}
-	if a.Keystore, err = keystore.Open(ctx, store, kek, o); err != nil {
 		return err
 	}
-	a.onClose(a.Keystore.Close)
-	return nil
-}
-
-// backendURL reads the URL that chooses a backend; empty means a file under
-// the data directory.
-func backendURL(text, scheme, path string) (*url.URL, error) {
-	if text == "" {
-		return &url.URL{Scheme: scheme, Path: path}, nil
+	a.onClose(o.Close)
+	a.Store, a.KEK = o.StoreURL, o.KEKURL
+	if err := o.OpenStore(ctx, true); err != nil {
+		return err
 	}
-	u, err := url.Parse(text)
-	if err != nil {
-		return nil, errors.New("not a URL") // the parser quotes the text, which may hold a password
+	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
+	if a.Config.Cache.Off {
+		options.CacheBytes = -1
 	}
-	return u, nil
+	a.Keystore, err = o.Keystore(ctx, true, options)
+	return err
 }
 
 // customers builds the tenants of the configuration and their ways in.
@@ -197,6 +161,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	select {

@@ -33,7 +33,7 @@ type basicEntry struct {
 // or password is an error.
 func NewBasic(credentials []BasicCredential) (*Basic, error) {
 	b := &Basic{users: make(map[string][]basicEntry)}
-	rand.Read(b.key[:]) //nolint:errcheck // never fails
+	rand.Read(b.key[:])
 	for _, c := range credentials {
 		if c.User == "" || c.Password == "" {
 			return nil, fmt.Errorf("basic credential %q: user and password must not be empty", c.Name)

@@ -13,7 +13,7 @@ const (
 var hasAVX2 = cpu.X86.HasAVX2
 
 // encodeBlocks encodes the beginning of src into that of out and returns how
-// many bytes of src that was, a multiple of three.
+// many bytes of src that was, a multiple of three and all but the last few.
 func encodeBlocks(out, src []byte) int {
 	if len(src) < blockIn+blockPad || !hasAVX2 {
 		return 0
@@ -21,7 +21,11 @@ func encodeBlocks(out, src []byte) int {
 	n := (len(src) - blockPad) / blockIn
 	_ = out[:n*blockOut]
 	encodeAVX2(&out[0], &src[0], n)
-	return n * blockIn
+	// One more block ends as late as it can; it begins among what is done.
+	last := (len(src) - blockIn - blockPad) / 3 * 3
+	_ = out[:last/3*4+blockOut]
+	encodeAVX2(&out[last/3*4], &src[last], 1)
+	return last + blockIn
 }
 
 // encodeAVX2 encodes one or more blocks.

@@ -56,7 +56,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
+	defer os.RemoveAll(dir)
 	fmt.Printf("%-34s %8s %8s %10s %10s %7s %7s\n", "request", "in", "out", "stored/s", "ours/s", "share", "bar")
 	for _, c := range cases() {
 		if err := c.measure(dir); err != nil {
@@ -265,7 +265,7 @@ func (c *benchCase) connection(addr string, message []byte, req *encryptor.Reque
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close() //nolint:errcheck // nothing to lose
+	defer conn.Close()
 	in := bufio.NewReaderSize(conn, 64<<10)
 	for ; time.Now().Before(end); n++ {
 		out := message

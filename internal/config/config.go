@@ -21,6 +21,10 @@ type Config struct {
 	Store      string `yaml:"store"`       // URL of the database; by default SQLite in the data directory
 	KeyManager string `yaml:"key_manager"` // URL of the KEK; by default a file in the data directory
 
+	// FormerKeyManagers are asked for data keys that the present one does not
+	// open, until those are rewrapped. They wrap nothing.
+	FormerKeyManagers []string `yaml:"former_key_managers"`
+
 	Cache   Cache   `yaml:"cache"`
 	Sealing Sealing `yaml:"sealing"`
 	Log     Log     `yaml:"log"`

@@ -303,6 +303,17 @@ func (s *shard) drop(e *entry) {
 	e.until = 0
 }
 
+// remove forgets an opened key, so that the next request reads it.
+func (c *cache) remove(tenant string, kid contentkey.KID) {
+	s := c.shard(kid)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := s.entries[place{tenant, kid}]; e != nil {
+		clear(e.key.value[:])
+		e.until = 0
+	}
+}
+
 // wipe zeroes all content keys and keeps no others.
 func (c *cache) wipe() {
 	for i := range c.shards {

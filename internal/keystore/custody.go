@@ -72,7 +72,8 @@ func custody(ctx context.Context, store Store) (*DataKey, error) {
 			return nil, fmt.Errorf("custody record: %w", err)
 		}
 		if len(tenants) > 0 && tenants[0] != CustodyTenant { // which may have come just now
-			return nil, fmt.Errorf("custody record: %w: it is missing, but tenant %s has keys", ErrCorrupt, tenants[0])
+			return nil, fmt.Errorf("custody record: %w: it is missing, but tenant %s has keys; "+
+				"if a restore was interrupted, repeat it", ErrCorrupt, tenants[0])
 		}
 	}
 	return nil, nil
@@ -101,13 +102,9 @@ func (d *dataKeys) create(ctx context.Context, tenant string, id uint32) (*dataK
 	raw := make([]byte, dataKeySize)
 	defer clear(raw)
 	_, _ = rand.Read(raw) // never fails
-	row := DataKey{Tenant: tenant, ID: id, KEK: d.kek.KeyID(), Created: d.clock().UTC().Truncate(time.Microsecond)}
-	err := d.ask(func() (err error) {
-		row.Wrapped, err = d.kek.Wrap(ctx, raw, row.aad())
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("wrapping data key %d of %s under %s: %w", id, tenant, row.KEK, err)
+	row := DataKey{Tenant: tenant, ID: id, Created: d.clock().UTC().Truncate(time.Microsecond)}
+	if err := d.wrap(ctx, &row, d.kek.KeyID(), raw); err != nil {
+		return nil, err
 	}
 	stored, err := d.store.CreateDataKey(ctx, row)
 	if err != nil {
@@ -119,17 +116,38 @@ func (d *dataKeys) create(ctx context.Context, tenant string, id uint32) (*dataK
 	return newDataKey(id, raw)
 }
 
-func (d *dataKeys) unwrap(ctx context.Context, row *DataKey) (*dataKey, error) {
-	var raw []byte
+// wrap sets KEK and Wrapped of a data key. kek is the name of the KEK that
+// the key manager wraps with.
+func (d *dataKeys) wrap(ctx context.Context, row *DataKey, kek string, raw []byte) error {
+	row.KEK = kek
 	err := d.ask(func() (err error) {
+		row.Wrapped, err = d.kek.Wrap(ctx, raw, row.aad())
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("wrapping data key %d of %s under %s: %w", row.ID, row.Tenant, kek, err)
+	}
+	return nil
+}
+
+func (d *dataKeys) unwrap(ctx context.Context, row *DataKey) (*dataKey, error) {
+	raw, err := d.unwrapRaw(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	return newDataKey(row.ID, raw)
+}
+
+func (d *dataKeys) unwrapRaw(ctx context.Context, row *DataKey) (raw []byte, err error) {
+	err = d.ask(func() (err error) {
 		raw, err = d.kek.Unwrap(ctx, row.KEK, row.Wrapped, row.aad())
 		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("opening data key %d of %s, wrapped under %s: %w", row.ID, row.Tenant, row.KEK, err)
 	}
-	defer clear(raw)
-	return newDataKey(row.ID, raw)
+	return raw, nil
 }
 
 // ask times and counts one call of the key manager and sorts its error.
@@ -142,7 +160,7 @@ func (d *dataKeys) ask(call func() error) error {
 		return nil
 	}
 	d.failures.Add(1)
-	if e, ok := errors.AsType[wrongKeyError](err); ok && e.WrongKey() {
+	if isWrongKey(err) {
 		return fmt.Errorf("%w: %w", ErrWrongKEK, err)
 	}
 	return fmt.Errorf("key manager: %w: %w", ErrUnavailable, err)

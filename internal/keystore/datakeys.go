@@ -13,6 +13,22 @@ import (
 // newest stands for the data key that seals new rows; IDs count from 1.
 const newest = 0
 
+// Times that let a rotation know when nobody seals under an old data key any
+// more, without asking the other processes.
+const (
+	// newestLifetime is how long a process goes on sealing under a tenant's
+	// newest data key without asking the store whether there is a newer one.
+	newestLifetime = time.Minute
+
+	// commitWithin is how long after its beginning a request may still store
+	// what it sealed.
+	commitWithin = 10 * time.Minute
+
+	// removeAfter is how long a data key must have been superseded before it
+	// is removed: more than the two together, and clocks that differ.
+	removeAfter = time.Hour
+)
+
 // dataKey is an opened data key.
 type dataKey struct {
 	id   uint32
@@ -47,15 +63,19 @@ type dataKeys struct {
 
 type tenantKeys struct {
 	byID    map[uint32]*dataKey
-	newest  *dataKey // seals new rows; nil until somebody needed it
-	opening *opening // under way
+	newest  *dataKey  // seals new rows; nil until somebody needed it
+	asked   time.Time // when it was the newest in the store
+	opening *opening  // under way
 }
 
-func (t *tenantKeys) find(id uint32) *dataKey {
-	if id == newest {
-		return t.newest
+func (t *tenantKeys) find(id uint32, now time.Time) *dataKey {
+	if id != newest {
+		return t.byID[id]
 	}
-	return t.byID[id]
+	if age := now.Sub(t.asked); age < 0 || age >= newestLifetime {
+		return nil
+	}
+	return t.newest
 }
 
 type opening struct {
@@ -74,7 +94,7 @@ func (d *dataKeys) get(ctx context.Context, tenant string, id uint32) (*dataKey,
 			t = &tenantKeys{byID: make(map[uint32]*dataKey)}
 			d.tenants[tenant] = t
 		}
-		if key := t.find(id); key != nil {
+		if key := t.find(id, d.clock()); key != nil {
 			d.mu.Unlock()
 			return key, nil
 		}
@@ -101,14 +121,17 @@ func (d *dataKeys) get(ctx context.Context, tenant string, id uint32) (*dataKey,
 func (d *dataKeys) open(ctx context.Context, tenant string, t *tenantKeys, o *opening) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
+	asked := d.clock()
 	key, err := d.load(ctx, tenant, t, o.id)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err == nil {
 		t.byID[key.id] = key
-		if o.id == newest || t.newest != nil && key.id > t.newest.id {
-			t.newest = key // the latter when another process has rotated it
+		if o.id == newest {
+			t.newest, t.asked = key, asked
+		} else if t.newest != nil && key.id > t.newest.id {
+			t.newest = key // another process has rotated it
 		}
 	}
 	o.err = err
@@ -138,7 +161,16 @@ func (d *dataKeys) load(ctx context.Context, tenant string, t *tenantKeys, id ui
 			return d.unwrap(ctx, &rows[i])
 		}
 	}
-	return nil, fmt.Errorf("data key %d of %s: %w: it is missing", id, tenant, ErrCorrupt)
+	return nil, fmt.Errorf("data key %d of %s: %w: %w", id, tenant, ErrCorrupt, ErrNoDataKey)
+}
+
+// renew makes the next one who seals ask the store for the newest data key.
+func (d *dataKeys) renew(tenant string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if t := d.tenants[tenant]; t != nil {
+		t.newest = nil
+	}
 }
 
 // forget drops every opened data key.

@@ -76,7 +76,8 @@ func TestKeysAreHidden(t *testing.T) {
 	f.obtain(wanted("movie", kid(1)))
 
 	var out bytes.Buffer
-	things := []any{keys, keys[0], &keys[0], f.Keystore, *hkdf, hkdf, source, *source, f.stored(kid(1)), f.Stats(), wanted("movie", kid(1)), errs}
+	imported := keystore.ImportedKey{KID: kid(9), Value: secret}
+	things := []any{imported, &imported, keystore.StoredKey{Value: secret}, keys, keys[0], &keys[0], f.Keystore, *hkdf, hkdf, source, *source, f.stored(kid(1)), f.Stats(), wanted("movie", kid(1)), errs}
 	for _, err := range errs {
 		things = append(things, err)
 	}

@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -76,20 +77,19 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 			return nil
 		}
 	}
-	stored, err := k.store.Commit(ctx, created, bindings(ask, now))
-	if err != nil {
-		return fmt.Errorf("recording content keys of tenant %s: %w", ask.Tenant, err)
+	stored, err := k.commit(ctx, ask, created, now)
+	if errors.Is(err, ErrNoDataKey) { // a rotation retired the one that this process used
+		k.dataKeys.renew(ask.Tenant)
+		if created, err = k.create(ctx, ask, have, now); err == nil {
+			stored, err = k.commit(ctx, ask, created, now)
+		}
 	}
-	if len(stored) != len(created) {
-		return fmt.Errorf("recording content keys of tenant %s: %w: %d records for %d keys",
-			ask.Tenant, ErrCorrupt, len(stored), len(created))
+	if err != nil {
+		return err
 	}
 	for i := range stored {
-		if stored[i].KID != created[i].KID {
-			return fmt.Errorf("content key %s: %w: the record of %s came back", created[i].KID, ErrCorrupt, stored[i].KID)
-		}
 		// What is handed out is what the store has, whoever put it there.
-		o, err := k.openRecord(ctx, ask.Tenant, &stored[i])
+		o, err := k.open(ctx, ask.Tenant, &stored[i])
 		if err != nil {
 			return err
 		}
@@ -107,6 +107,30 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 		}
 	}
 	return nil
+}
+
+// commit stores what a request creates and its bindings, and returns the
+// records that are stored now.
+func (k *Keystore) commit(ctx context.Context, ask *Ask, created []Record, now int64) ([]Record, error) {
+	if age := k.clock().UnixMicro() - now; len(created) > 0 && age > commitWithin.Microseconds() {
+		// The process stood still. What it sealed its keys under may be about
+		// to be removed; see [Custody.Rewrap].
+		return nil, fmt.Errorf("recording content keys of tenant %s: %w: sealed %d s ago", ask.Tenant, ErrUnavailable, age/1e6)
+	}
+	stored, err := k.store.Commit(ctx, created, bindings(ask, now))
+	if err != nil {
+		return nil, fmt.Errorf("recording content keys of tenant %s: %w", ask.Tenant, err)
+	}
+	if len(stored) != len(created) {
+		return nil, fmt.Errorf("recording content keys of tenant %s: %w: %d records for %d keys",
+			ask.Tenant, ErrCorrupt, len(stored), len(created))
+	}
+	for i := range stored {
+		if stored[i].KID != created[i].KID {
+			return nil, fmt.Errorf("content key %s: %w: the record of %s came back", created[i].KID, ErrCorrupt, stored[i].KID)
+		}
+	}
+	return stored, nil
 }
 
 // openKeys are copies of the keys of one request.
@@ -143,7 +167,7 @@ func (k *Keystore) read(ctx context.Context, tenant string, kids []contentkey.KI
 		return nil, fmt.Errorf("reading content keys of tenant %s: %w", tenant, err)
 	}
 	for i := range records {
-		o, err := k.openRecord(ctx, tenant, &records[i])
+		o, err := k.open(ctx, tenant, &records[i])
 		if err != nil {
 			return nil, err
 		}

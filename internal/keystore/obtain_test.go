@@ -86,7 +86,7 @@ func TestKnownKeysNeedNoDatabase(t *testing.T) {
 	f.obtain(ask("movie", kid(1), kid(2)))
 	f.spy.taken()
 	wraps, unwraps := f.kek.wraps.Load(), f.kek.unwraps.Load()
-	f.advance(time.Minute)
+	f.advance(time.Minute - time.Microsecond)
 	f.obtain(ask("movie", kid(1), kid(2)))
 	f.obtain(ask("movie", kid(1)))
 	if _, err := f.Lookup(t.Context(), "acme", []contentkey.KID{kid(1)}); err != nil {

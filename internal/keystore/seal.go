@@ -5,6 +5,7 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"spekeasy/contentkey"
@@ -90,7 +91,23 @@ func (r *Record) sealKey(dk *dataKey, v contentkey.Value, iv contentkey.IV) {
 	clear(plain[:])
 }
 
-// openRecord unwraps a record of the tenant.
+// openKey returns the key and IV that are sealed in the record, which is of
+// the tenant.
+func (r *Record) openKey(dk *dataKey, tenant string) (v contentkey.Value, iv contentkey.IV, err error) {
+	plain, err := unseal(dk.aead, r.Wrapped, associated(purposeContentKey, tenant, string(r.KID[:])))
+	if err != nil {
+		return v, iv, err
+	}
+	defer clear(plain)
+	if len(plain) != len(v)+len(iv) {
+		return v, iv, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(plain))
+	}
+	copy(v[:], plain)
+	copy(iv[:], plain[len(v):])
+	return v, iv, nil
+}
+
+// openRecord opens a record of the tenant as it was read.
 func (k *Keystore) openRecord(ctx context.Context, tenant string, r *Record) (*opened, error) {
 	if !r.Deleted.IsZero() {
 		return nil, fmt.Errorf("content key %s: %w", r.KID, ErrDeleted)
@@ -99,18 +116,28 @@ func (k *Keystore) openRecord(ctx context.Context, tenant string, r *Record) (*o
 	if err != nil {
 		return nil, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
-	plain, err := unseal(dk.aead, r.Wrapped, associated(purposeContentKey, tenant, string(r.KID[:])))
+	v, iv, err := r.openKey(dk, tenant)
 	if err != nil {
 		return nil, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
-	defer clear(plain)
-	o := &opened{contentID: r.ContentID, scheme: r.Scheme}
-	if len(plain) != len(o.value)+len(o.iv) {
-		return nil, fmt.Errorf("content key %s: %w: %d bytes", r.KID, ErrCorrupt, len(plain))
+	return &opened{value: v, iv: iv, contentID: r.ContentID, scheme: r.Scheme}, nil
+}
+
+// open is openRecord, but when the record's data key is gone it looks whether
+// a rotation has put the record under another one since it was read.
+func (k *Keystore) open(ctx context.Context, tenant string, r *Record) (*opened, error) {
+	o, err := k.openRecord(ctx, tenant, r)
+	if !errors.Is(err, ErrNoDataKey) {
+		return o, err
 	}
-	copy(o.value[:], plain)
-	copy(o.iv[:], plain[len(o.value):])
-	return o, nil
+	again, readErr := k.store.Keys(ctx, tenant, []contentkey.KID{r.KID})
+	if readErr != nil {
+		return nil, fmt.Errorf("content key %s: %w", r.KID, readErr)
+	}
+	if len(again) != 1 || again[0].DataKey == r.DataKey {
+		return nil, err
+	}
+	return k.openRecord(ctx, tenant, &again[0])
 }
 
 // SealSecret seals a secret other than a content key, such as a tenant's

@@ -94,7 +94,8 @@ type Store interface {
 	// bindings, and returns for each of the keys, in order, the record that
 	// is stored now: the given one, or that of whoever was faster. All of it
 	// is durable before Commit returns. When Commit fails, any part may have
-	// been stored; repeating it completes the rest.
+	// been stored; repeating it completes the rest. A backend that can tell
+	// refuses a key whose data key is not stored with [ErrNoDataKey].
 	//
 	// Merging a binding creates it, or else adds its Systems to the stored
 	// ones, keeps FirstSeen, and unless the stored LastSeen is later takes its

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net/http"
 	"time"
 )
@@ -12,7 +13,7 @@ type Route struct {
 	Path    string
 	MaxBody int64         // bytes; a longer body is refused with 413
 	Timeout time.Duration // for the whole handling; 0 means none
-	handle  func(s *Server, w http.ResponseWriter, r *http.Request, body []byte) error
+	handle  func(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error
 }
 
 // maxRequest bounds a key request. Twenty keys for four systems stay below

@@ -53,12 +53,12 @@ func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, l
 		}
 	}
 	for path, method := range allowed {
-		s.mux.HandleFunc(path, s.handler(Route{handle: func(s *Server, w http.ResponseWriter, _ *http.Request, _ []byte) error {
+		s.mux.HandleFunc(path, s.handler(Route{handle: func(_ *Server, _ context.Context, w http.ResponseWriter, _ *http.Request, _ []byte) error {
 			w.Header().Set("Allow", method)
 			return errMethod
 		}}))
 	}
-	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
+	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
 }
 
@@ -71,17 +71,18 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
+		ctx := r.Context()
 		if route.Timeout > 0 {
-			ctx, cancel := context.WithTimeout(r.Context(), route.Timeout)
-			defer cancel()
-			r = r.WithContext(ctx)
+			limit := newTimeLimit(ctx, route.Timeout)
+			defer limit.release()
+			ctx = limit
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
 		buf.Reset()
 		err := readBody(buf, w, r, route.MaxBody)
 		if err == nil {
-			err = route.handle(s, w, r, buf.Bytes())
+			err = route.handle(s, ctx, w, r, buf.Bytes())
 		}
 		if err != nil {
 			s.fail(w, r, id, err)
@@ -115,12 +116,12 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 // answerKeys handles every key request: who asks, what is asked, the keys,
 // the answer. Nothing is created before the request has been validated as a
 // whole.
-func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte) error {
+func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
-	t, err := s.tenants.Tenant(r.Context(), who.Tenant)
+	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
 	}
@@ -128,12 +129,12 @@ func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte)
 	if err != nil {
 		return err
 	}
-	answer, err := s.provider.Provide(r.Context(), t, req)
+	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		return err
 	}
-	if s.log.Enabled(r.Context(), slog.LevelDebug) || answer.Created > 0 {
-		s.log.LogAttrs(r.Context(), logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
+	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
+		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.String("tenant", t.ID), slog.String("credential", who.Credential), slog.String("profile", req.Profile.String()),
 			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
 	}
@@ -145,7 +146,7 @@ func (s *Server) answerKeys(w http.ResponseWriter, r *http.Request, body []byte)
 	_, err = w.Write(answer.Body)
 	if err != nil {
 		// The keys are stored; the encryptor will ask again.
-		s.log.LogAttrs(r.Context(), slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
+		s.log.LogAttrs(ctx, slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
 			slog.String("tenant", t.ID), slog.String("error", err.Error()))
 	}
 	return nil
@@ -160,7 +161,7 @@ func logLevel(a *speke.Answer) slog.Level {
 
 // heartbeat answers v1's check of the connection with one fixed line
 // (S1-HB-02, -04).
-func (s *Server) heartbeat(w http.ResponseWriter, r *http.Request, _ []byte) error {
+func (s *Server) heartbeat(_ context.Context, w http.ResponseWriter, r *http.Request, _ []byte) error {
 	speke.AnswerHeader(w.Header(), r.Header, s.userAgent)
 	w.Header()["Content-Type"] = contentTypeText
 	w.Header()["Cache-Control"] = noStore

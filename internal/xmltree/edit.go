@@ -159,20 +159,31 @@ func (ed *Edits) Apply() ([]byte, error) {
 			continue // gone with what is around it
 		}
 		out = append(out, src[at:e.start]...)
+		at = e.end
 		if e.opensTag() {
 			out = append(out, '>')
 		}
-		out = append(out, e.Before...)
-		out = b64.AppendJoined(out, e.Head, e.Body)
-		out = append(out, e.After...)
+		out = e.appendTo(out)
 		if e.opensTag() {
 			out = append(out, "</"...)
 			out = append(out, src[e.nameStart:e.nameEnd]...)
 			out = append(out, '>')
 		}
-		at = e.end
 	}
 	return append(out, src[at:]...), nil
+}
+
+func (p *Piece) appendTo(out []byte) []byte {
+	if p.Before != "" {
+		out = append(out, p.Before...)
+	}
+	if len(p.Head)+len(p.Body) > 0 {
+		out = b64.AppendJoined(out, p.Head, p.Body)
+	}
+	if p.After != "" {
+		out = append(out, p.After...)
+	}
+	return out
 }
 
 // Escape returns s as it is written in character data and in attribute

@@ -10,8 +10,6 @@ type parser struct {
 	depth int
 	open  [MaxDepth]frame // elements whose end tag has not come yet
 	scope []binding       // namespace declarations in force, innermost last
-
-	fewBindings [8]binding // the scope of nearly every document
 }
 
 // A frame is an open element.
@@ -46,7 +44,8 @@ func Parse(src string) (*Doc, error) {
 	p.doc.elements = make([]Element, 0, min(strings.Count(src, "/"), maxGuess))
 	p.doc.attrs = make([]Attr, 0, min(strings.Count(src, "="), maxGuess))
 	p.doc.spaces = p.doc.fewSpaces[:1]
-	p.scope = p.fewBindings[:0]
+	var fewBindings [8]binding // enough for nearly every document
+	p.scope = fewBindings[:0]
 	p.ascii = ascii
 	if err := p.document(); err != nil {
 		return nil, err

@@ -258,6 +258,16 @@ func (a *Attr) Declares() (declared string, ok bool) {
 	return "", false
 }
 
+// Declares reports whether e declares any namespace.
+func (e *Element) Declares() bool {
+	for i := e.attrFrom; i < e.attrTo; i++ {
+		if _, ok := e.doc.attrs[i].Declares(); ok {
+			return true
+		}
+	}
+	return false
+}
+
 // PrefixFor returns a prefix that is bound to the namespace name where e's
 // children stand; ok is false when none is. The default namespace is not a
 // prefix.

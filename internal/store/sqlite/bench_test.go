@@ -114,6 +114,25 @@ func BenchmarkSizes(b *testing.B) {
 				}
 			}
 		})
+		b.Run(fmt.Sprintf("keys=%d/reseal-500", size), func(b *testing.B) {
+			after := ""
+			for b.Loop() {
+				page, next, err := db.PageKeys(b.Context(), "acme", after, 500)
+				if err != nil {
+					b.Fatal(err)
+				}
+				var changes []keystore.Reseal
+				for i := range page {
+					changes = append(changes, keystore.Reseal{
+						KID: page[i].KID, OldWrapped: page[i].Wrapped, OldDataKey: 1, Wrapped: randomRecord().Wrapped, DataKey: 1,
+					})
+				}
+				if n, err := db.Reseal(b.Context(), "acme", changes); n != len(page) || err != nil {
+					b.Fatal(n, err)
+				}
+				after = next
+			}
+		})
 		b.Run(fmt.Sprintf("keys=%d/page-of-1000", size), func(b *testing.B) {
 			after := ""
 			for b.Loop() {

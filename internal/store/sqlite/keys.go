@@ -199,13 +199,13 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 // is.
 func (w *writer) createKey(r *keystore.Record) (keystore.Record, error) {
 	_, err := w.exec("INSERT INTO content_keys (tenant, "+recordColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		r.Tenant, r.KID[:], append([]byte{}, r.Wrapped...), r.DataKey, r.Source, r.ContentID, r.Scheme.String(),
+		r.Tenant, r.KID[:], blob(r.Wrapped), r.DataKey, r.Source, r.ContentID, r.Scheme.String(),
 		micros(r.Created), micros(r.Deleted))
 	if err == nil {
 		return *r, nil
 	}
 	if !taken(err) {
-		return keystore.Record{}, err
+		return keystore.Record{}, noDataKey(err)
 	}
 	stored, err := scanRecord(r.Tenant, func(into ...any) error {
 		return w.read(into, "SELECT "+recordColumns+" FROM content_keys WHERE tenant = ? AND kid = ?", r.Tenant, r.KID[:])

@@ -28,22 +28,33 @@ func migrations() ([]string, error) {
 	return scripts, nil
 }
 
-// migrate brings the schema up to date in one transaction. Of several
-// processes that start at once, one does it and the others find it done.
-func migrate(ctx context.Context, conn *sql.Conn) error {
+// Migrate brings the schema of a database file up to date, as [Open] does,
+// and returns its version before and after.
+func Migrate(ctx context.Context, path string, o Options) (from, to int, err error) {
+	db, err := Open(ctx, path, o)
+	if err != nil {
+		return 0, 0, err
+	}
+	from, to = db.writer.migratedFrom, db.writer.migratedTo
+	return from, to, db.Close()
+}
+
+// migrate brings the schema up to date in one transaction, and returns the
+// version that it was at and the one it is at. Of several processes that
+// start at once, one does it and the others find it done.
+func migrate(ctx context.Context, conn *sql.Conn) (from, to int, err error) {
 	scripts, err := migrations()
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	return immediate(ctx, conn, func() error {
-		version, err := schemaVersion(ctx, conn)
-		if err != nil {
+	err = immediate(ctx, conn, func() (err error) {
+		if from, err = schemaVersion(ctx, conn); err != nil {
 			return err
 		}
-		if version > len(scripts) {
-			return fmt.Errorf("its schema %d is newer than %d, the newest that this program knows", version, len(scripts))
+		if from > len(scripts) {
+			return fmt.Errorf("its schema %d is newer than %d, the newest that this program knows", from, len(scripts))
 		}
-		for i := version; i < len(scripts); i++ {
+		for i := from; i < len(scripts); i++ {
 			if _, err := conn.ExecContext(ctx, scripts[i]); err != nil {
 				return fmt.Errorf("migration to schema %d: %w", i+1, err)
 			}
@@ -53,6 +64,7 @@ func migrate(ctx context.Context, conn *sql.Conn) error {
 		}
 		return nil
 	})
+	return from, len(scripts), err
 }
 
 // schemaVersion returns the number of migrations that were applied.

@@ -34,6 +34,7 @@ type DB struct {
 	writer  *writer
 	reads   []keysQuery
 	dataKey *sql.Stmt
+	scrub   func(context.Context) error // see [DB.Purge]
 	close   func() error
 }
 
@@ -94,6 +95,7 @@ func (db *DB) open(ctx context.Context, path string, o Options) error {
 	if db.readers, err = connect(path, o, url.Values{"mode": {"ro"}, "_query_only": {"1"}}); err != nil {
 		return err
 	}
+	db.scrub = func(ctx context.Context) error { return scrub(ctx, path, o) }
 	readers := max(4, 2*runtime.GOMAXPROCS(0))
 	db.readers.SetMaxOpenConns(readers)
 	db.readers.SetMaxIdleConns(readers)
@@ -148,6 +150,7 @@ func connect(path string, o Options, more url.Values) (*sql.DB, error) {
 			"cache_size(-8192)",            // KiB
 			"wal_autocheckpoint(4000)",     // pages; 1000 costs a fifth of the throughput
 			"journal_size_limit(67108864)", // bytes that a log keeps once it was larger
+			"secure_delete(1)",             // what a purge or a new seal replaced is overwritten
 		},
 	}
 	maps.Copy(settings, more)

@@ -63,6 +63,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestCustodian(t *testing.T) {
+	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestFileNamesAndModes(t *testing.T) {
 	for _, name := range []string{"keys.db", "with space", "a?mode=memory", "100%", "#1", "file:x", "ünï"} {
 		dir := t.TempDir()

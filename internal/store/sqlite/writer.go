@@ -29,7 +29,10 @@ type writer struct {
 	conn     *sql.Conn
 	database [16]byte
 	mark     *os.File
-	stmts    map[string]*sql.Stmt // by their text
+
+	migratedFrom, migratedTo int // schema versions
+
+	stmts map[string]*sql.Stmt // by their text
 
 	queue chan *job
 	quit  chan struct{} // closed to end the loop
@@ -67,7 +70,7 @@ func (w *writer) open(ctx context.Context, path string, o Options) (err error) {
 	if mode != "wal" {
 		return fmt.Errorf("the file system does not allow a write-ahead log (journal mode %s)", mode)
 	}
-	if err := migrate(ctx, w.conn); err != nil {
+	if w.migratedFrom, w.migratedTo, err = migrate(ctx, w.conn); err != nil {
 		return err
 	}
 	var p progress
