@@ -17,6 +17,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/encryptor"
+	"spekeasy/internal/audit"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
@@ -190,7 +191,7 @@ func TestRefusalsMakeNoKey(t *testing.T) {
 		var keys countingKeys
 		now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 		h := server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, keyprovider.New(&keys, zeros{}, now, keyprovider.Options{}),
-			"spekeasy/test", slog.New(slog.DiscardHandler))
+			audit.Off{}, "spekeasy/test", slog.New(slog.DiscardHandler))
 		r := play(t, h, ar)
 		if want, _ := file(ar, "response.txt"); strings.TrimSuffix(string(want), "\n") != text(t, r) {
 			t.Errorf("%s: another answer, %d", filepath.Base(name), r.StatusCode)
