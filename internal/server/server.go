@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/telemetry"
@@ -211,7 +212,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
-			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent)
@@ -226,6 +227,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	return nil
 }
+
+// firstOf bounds a line of the log; the audit log has all.
+func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {
