@@ -262,12 +262,6 @@ func (d *Document) removeV1(e *xmltree.Element) {
 		}
 	}
 	for c := e.FirstChild(); c != nil; c = c.Next() {
-		if e != d.tree.Root() || !isSignature(c) { // those go as a whole
-			d.removeV1(c)
-		}
+		d.removeV1(c)
 	}
-}
-
-func isSignature(e *xmltree.Element) bool {
-	return e.Local() == "Signature" && e.Space() == NamespaceDS
 }

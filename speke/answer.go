@@ -103,6 +103,9 @@ type Grant struct {
 	IV    contentkey.IV // stored with the key
 }
 
+// Format hides the key, also from a verb that does not fit.
+func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(grant of content key %s)", g.KID) }
+
 // TrackIV returns the IV that the encryptor will use for key i: its own, if
 // it sent one, or else the stored one (S2-FP-06).
 func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {

@@ -19,9 +19,10 @@ import (
 
 // Snapshot is the customers at one moment, ready to serve. It never changes.
 type Snapshot struct {
-	Config  *config.Config // that it was built from
-	Tenants tenant.Static
-	Auth    *auth.Authenticator
+	Config   *config.Config    // that it was built from
+	Settings []tenant.Settings // that the tenants are built from
+	Tenants  tenant.Static
+	Auth     *auth.Authenticator
 
 	// Faults are what is wrong with stored tenants and credentials, which are
 	// left out.
@@ -170,6 +171,7 @@ func (c *Customers) snapshot(from *config.Config, stored []tenant.Settings, log 
 	if former != nil {
 		o.Former = former.Auth
 	}
+	s.Settings = settings
 	s.Auth, err = auth.New(settings, o)
 	return s, errors.Join(err, configured)
 }

@@ -14,8 +14,10 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -56,6 +58,8 @@ type Server struct {
 	audit     Recorder
 	userAgent string
 	log       *slog.Logger
+	observer  Observer          // nil for nobody
+	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
 }
@@ -72,6 +76,13 @@ func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent s
 	return s
 }
 
+// Health serves the probes of load balancers and orchestrators, which bring
+// no credential and are told no more than whether all is well.
+func (s *Server) Health(live, ready http.Handler) {
+	s.mux.Handle("/livez", live)
+	s.mux.Handle("/readyz", ready)
+}
+
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // handler puts the parts around a route that are the same for all: request
@@ -82,10 +93,12 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
 		ctx := r.Context()
+		var limit *timeLimit
 		if route.Timeout > 0 {
-			limit := newTimeLimit(ctx, route.Timeout)
+			limit = newTimeLimit(ctx, route.Timeout)
 			defer limit.release()
 			ctx = limit
+			s.begin(limit, &route, r, id)
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -105,7 +118,10 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 				_, text := answerTo(err)
 				w.Header()[route.ErrorHeader] = []string{text}
 			}
-			s.fail(w, r, id, err)
+			s.fail(ctx, w, r, id, err)
+		}
+		if limit != nil {
+			s.end(limit, &route, err)
 		}
 	}
 }
@@ -170,6 +186,8 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted := note(ctx)
+	noted.class = t.Class
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
@@ -188,6 +206,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if t.RefuseClear && !req.Encrypted() {
 		return speke.EncryptionError(errClearKeys)
@@ -213,7 +232,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
-			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent)
@@ -228,6 +247,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	return nil
 }
+
+// firstOf bounds a line of the log; the audit log has all.
+func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {

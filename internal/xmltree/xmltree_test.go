@@ -74,6 +74,10 @@ func TestRefuses(t *testing.T) {
 		"name begins with a digit":   "<1a/>",
 		"local begins with a digit":  `<a:1 xmlns:a="u"/>`,
 		"name with a times sign":     "<\u00d7/>",
+		"name begins with a mark":    "<\u0300a/>",
+		"name begins with a dot":     "<\u00b7a/>",
+		"name with a question mark":  "<a\u037e/>",
+		"name with punctuation":      "<a\u2051/>",
 		"blank before name":          "< a/>",
 		"blank in end tag":           "<a></ a>",
 		"slash in tag":               "<a / >",
@@ -159,22 +163,24 @@ func nested(elements, declarations int) string {
 
 func TestAccepts(t *testing.T) {
 	for name, src := range map[string]string{
-		"declaration":         `<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>`,
-		"byte order mark":     "\ufeff" + `<?xml version='1.0'?><a/>`,
-		"comment around":      "<!-- a --><a/><!-- b -->\n",
-		"instruction":         `<?p x?><a><?q?></a>`,
-		"blank in end tag":    "<a></a \n>",
-		"single quotes":       `<a b='"'/>`,
-		"greater-than":        `<a b=">">></a>`,
-		"64 deep":             strings.Repeat("<a>", 64) + strings.Repeat("</a>", 64),
-		"128 attributes":      "<a" + attrs(128) + "/>",
-		"same name elsewhere": `<a b="1" xmlns:p="u" p:b="2"/>`,
-		"xml prefix":          `<a xml:lang="en"/>`,
-		"letters":             "<é ü='ö'>日本</é>",
-		"long zero reference": "<a>&#x000000000000000000041;</a>",
-		"default undeclared":  `<a xmlns="u"><b xmlns=""/></a>`,
-		"512 declarations":    nested(8, 64) + strings.Repeat("</a>", 8),
-		"declarations beside": "<a>" + strings.Repeat(nested(1, 64)+"</a>", 9) + "</a>",
+		"declaration":                        `<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>`,
+		"byte order mark":                    "\ufeff" + `<?xml version='1.0'?><a/>`,
+		"comment around":                     "<!-- a --><a/><!-- b -->\n",
+		"instruction":                        `<?p x?><a><?q?></a>`,
+		"blank in end tag":                   "<a></a \n>",
+		"single quotes":                      `<a b='"'/>`,
+		"greater-than":                       `<a b=">">></a>`,
+		"64 deep":                            strings.Repeat("<a>", 64) + strings.Repeat("</a>", 64),
+		"128 attributes":                     "<a" + attrs(128) + "/>",
+		"same name elsewhere":                `<a b="1" xmlns:p="u" p:b="2"/>`,
+		"xml prefix":                         `<a xml:lang="en"/>`,
+		"letters":                            "<é ü='ö'>日本</é>",
+		"marks inside names":                 "<a\u00b7\u0300\u203f x\u2040='1'/>",
+		"names since XML 1.0, fifth edition": "<\u0800 \u037f='\U00020000'><\U00020000/></\u0800>",
+		"long zero reference":                "<a>&#x000000000000000000041;</a>",
+		"default undeclared":                 `<a xmlns="u"><b xmlns=""/></a>`,
+		"512 declarations":                   nested(8, 64) + strings.Repeat("</a>", 8),
+		"declarations beside":                "<a>" + strings.Repeat(nested(1, 64)+"</a>", 9) + "</a>",
 	} {
 		doc, err := xmltree.Parse(src)
 		if err != nil {
@@ -313,7 +319,7 @@ func FuzzParse(f *testing.F) {
 		dec := xml.NewDecoder(strings.NewReader(strings.TrimPrefix(src, "\ufeff")))
 		for {
 			tok, err := dec.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil && strings.Contains(err.Error(), "invalid XML name") && !isASCII(src) {
