@@ -6,6 +6,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -31,6 +32,17 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Authenticator finds out who sent a request; it is [auth.Authenticator]
+// behind whatever changes its credentials meanwhile.
+type Authenticator interface {
+	Authenticate(r *http.Request, body []byte) (*auth.Principal, error)
+	Challenge(h http.Header, err error)
+	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
+	IssuesTokens() bool
+	JWKS() []byte
+	Token(r *http.Request, body []byte) (*auth.Token, error)
+}
+
 // Recorder writes the audit log. When it returns an error, which wraps
 // [audit.ErrUnavailable], no key leaves.
 type Recorder interface {
@@ -39,7 +51,7 @@ type Recorder interface {
 
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
-	auth      *auth.Authenticator
+	auth      Authenticator
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
@@ -52,7 +64,7 @@ type Server struct {
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
 	s.answers.New = func() any { return new([]byte) }
