@@ -62,6 +62,7 @@ type Server struct {
 	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
+	answers   sync.Pool // of *[]byte
 }
 
 // New returns a server. userAgent names the key provider in answers
@@ -69,6 +70,7 @@ type Server struct {
 func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
+	s.answers.New = func() any { return new([]byte) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
@@ -220,10 +222,16 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			return err
 		}
 	}
+	room := s.answers.Get().(*[]byte)
+	defer s.answers.Put(room)
+	req.Room = *room
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		rec.KIDs = req.KIDs()
 		return err
+	}
+	if cap(answer.Body) > cap(*room) && cap(answer.Body) <= maxRoom {
+		*room = answer.Body[:0]
 	}
 	setDelivered(rec, req, answer)
 	if err := s.audit.Record(ctx, rec); err != nil {
@@ -250,6 +258,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 
 // firstOf bounds a line of the log; the audit log has all.
 func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
+
+// maxRoom is how much memory of an answer, in bytes, is kept for the next.
+const maxRoom = 256 << 10
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {
