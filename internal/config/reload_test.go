@@ -13,7 +13,7 @@ import (
 // TestReload holds for every member whether a changed file has an effect on a
 // running server.
 func TestReload(t *testing.T) {
-	live := []string{"log.level", "tls.cert_file", "tls.key_file", "tls.client_ca_file", "tls.min_version", "trusted_proxies", "tenants",
+	live := []string{"admin.credentials", "log.level", "tls.cert_file", "tls.key_file", "tls.client_ca_file", "tls.min_version", "trusted_proxies", "tenants",
 		"auth.digest.algorithms", "auth.digest.integrity", "auth.digest.lifetime", "auth.digest.key", "auth.oauth.issuer", "auth.oauth.lifetime", "auth.oauth.signing_key_file"}
 	changed := 0
 	var each func(v reflect.Value, path string)
@@ -66,6 +66,12 @@ func alter(t *testing.T, v reflect.Value, name string) {
 		v.SetInt(v.Int() + 1)
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), v.Len()+1, v.Len()+1))
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 1)
+	case reflect.Map:
+		m := reflect.MakeMap(v.Type())
+		m.SetMapIndex(reflect.New(v.Type().Key()).Elem(), reflect.New(v.Type().Elem()).Elem())
+		v.Set(m)
 	default:
 		t.Fatalf("%s is a %s", name, v.Kind())
 	}

@@ -189,6 +189,17 @@ type SigV4 struct {
 	Regions         []string `yaml:"regions" json:"regions"` // that the scope of a signature may have
 }
 
+// CheckName reports whether a text can name a credential that the admin API
+// manages.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("name: %.64q is not 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a letter or digit", name)
+	}
+	return nil
+}
+
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
+
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {
 	if c.Name == "" {
