@@ -212,7 +212,7 @@ func (a *API) serve(ctx context.Context, c *call, out *answer, r *http.Request) 
 		return nil
 	}
 	key := r.Header.Get(headerIdempotency)
-	if op.Method != http.MethodPost || key == "" {
+	if op.Method != http.MethodPost || key == "" || op.event == audit.KeyExport { // keys in clear are not kept
 		return do()
 	}
 	return a.once(ctx, c, out, key, fingerprint(r, body), do)
