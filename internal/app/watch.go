@@ -31,6 +31,9 @@ type watch struct {
 	founded atomic.Int64      // when the store was, in Unix microseconds
 }
 
+// lastTelemetry is how long the end waits for the collector.
+const lastTelemetry = 3 * time.Second
+
 // watching sets up metrics and, if there is a collector, traces and logs to
 // it. The server's log has the names of traces from here on.
 func (a *App) watching(userAgent string) {
@@ -68,7 +71,15 @@ func (a *App) watching(userAgent string) {
 			{Key: "service.instance.id", Value: host + "/" + strconv.Itoa(os.Getpid())},
 		},
 	})
-	a.onClose(x.Close)
+	plain := a.log // which does not lead back to the collector
+	a.onClose(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, lastTelemetry)
+		defer cancel()
+		if err := x.Close(ctx); err != nil {
+			plain.Warn("telemetry not sent", "error", err) // no reason to end badly
+		}
+		return nil
+	})
 	a.watch.metrics.Telemetry(x.Dropped)
 	a.watch.tracer = telemetry.NewTracer(x, c.Sample)
 	if c.Logs {
