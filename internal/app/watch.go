@@ -131,13 +131,14 @@ func (r recorder) Record(ctx context.Context, rec *audit.Record) error {
 
 // expiries are the ends of what an operator must renew.
 func (a *App) expiries() (all []metrics.Expiry) {
-	if a.TLS != nil {
-		if cert, err := a.TLS.GetCertificate(nil); err == nil && cert.Leaf != nil {
+	if a.listener != nil {
+		if cert, err := a.listener.now.Load().files.get(nil); err == nil && cert.Leaf != nil {
 			all = append(all, metrics.Expiry{Name: "listener", At: cert.Leaf.NotAfter})
 		}
 	}
-	for i := range a.Config.Tenants {
-		t := &a.Config.Tenants[i]
+	tenants := a.Customers.Now().Settings
+	for i := range tenants {
+		t := &tenants[i]
 		for j := range t.Credentials {
 			if at, err := t.Credentials[j].Expires.Time(); err == nil && !at.IsZero() {
 				all = append(all, metrics.Expiry{Tenant: t.ID, Name: t.Credentials[j].Name, At: at})

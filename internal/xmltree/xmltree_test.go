@@ -187,7 +187,7 @@ func TestAccepts(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if out, err := doc.Edit(0).Apply(); err != nil || string(out) != src {
+		if out, err := doc.Edit(0).AppendTo(nil); err != nil || string(out) != src {
 			t.Errorf("%s: unedited document came back as %q, %v", name, out, err)
 		}
 	}
@@ -261,7 +261,7 @@ func TestEdits(t *testing.T) {
 	ed.SetAttr(a.Attr("y"), "3'")
 	ed.RemoveAttr(a, a.Attr("x"))
 	ed.AddAttr(a, "z", "4")
-	got, err := ed.Apply()
+	got, err := ed.AppendTo(nil)
 	want := `<a y='3&apos;' z="4" ><b>Yg==</b><h/><c k="&quot;&lt;&amp;&apos;&#10;" ><` + `/w==!</c>t<d>bmV3</d> <f><g/></f></a>`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
@@ -274,7 +274,7 @@ func TestOverlappingEdits(t *testing.T) {
 	ed := doc.Edit(0)
 	ed.Remove(b)
 	ed.SetContent(b.FirstChild(), xmltree.Piece{Before: "x"})
-	if out, err := ed.Apply(); !errors.Is(err, xmltree.ErrOverlap) {
+	if out, err := ed.AppendTo(nil); !errors.Is(err, xmltree.ErrOverlap) {
 		t.Errorf("%q, %v; want ErrOverlap", out, err)
 	}
 }
@@ -293,7 +293,7 @@ func TestRemovalsInsideWhatIsReplaced(t *testing.T) {
 	d := b.Next().Next()
 	ed.Remove(d.FirstChild()) // all of the content
 	ed.SetContent(d, xmltree.Piece{Before: "new"})
-	got, err := ed.Apply()
+	got, err := ed.AppendTo(nil)
 	if want := `<a><b>new</b><d>new</d></a>`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
@@ -312,7 +312,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if out, err := doc.Edit(0).Apply(); err != nil || string(out) != src {
+		if out, err := doc.Edit(0).AppendTo(nil); err != nil || string(out) != src {
 			t.Fatalf("unedited: %q, %v", out, err)
 		}
 		elements := 0
@@ -345,7 +345,7 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 		}
-		out, err := ed.Apply()
+		out, err := ed.AppendTo(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
