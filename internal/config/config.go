@@ -41,6 +41,8 @@ type Config struct {
 	Audit   Audit   `yaml:"audit"`
 
 	Tenants []tenant.Settings `yaml:"tenants"`
+
+	lines map[string]int // of the file, by member
 }
 
 // TLS is about the listener. Without files it speaks plain HTTP, for a proxy

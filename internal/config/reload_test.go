@@ -20,6 +20,9 @@ func TestReload(t *testing.T) {
 	old, next := withTLS(), withTLS()
 	each = func(v reflect.Value, path string) {
 		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue
+			}
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
 			field, name := v.Field(i), path+name
 			if field.Kind() == reflect.Struct {
