@@ -110,6 +110,9 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config, load 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
+	if err := a.ListenAdmin(ctx, l.Addr()); err != nil {
+		return err
+	}
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
 	if load != nil {
 		defer reloadOn(syscall.SIGHUP, func() { reload(a, load, level, log) })()
