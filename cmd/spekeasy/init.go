@@ -47,10 +47,7 @@ func (e *env) initialize(dir, tenantID string) error {
 	if err != nil {
 		return err
 	}
-	text, err := initial.File()
-	if err != nil {
-		return err
-	}
+	text := initial.File()
 	if _, err := config.Parse(text, e.lookup); err != nil {
 		return fmt.Errorf("the configuration would not be good: %w", err)
 	}

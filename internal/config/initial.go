@@ -1,10 +1,9 @@
 package config
 
 import (
-	"bytes"
 	_ "embed"
-	"fmt"
-	"text/template"
+	"strconv"
+	"strings"
 )
 
 //go:embed initial.yaml
@@ -19,14 +18,8 @@ type Initial struct {
 
 // File returns a configuration file with every setting, its default and its
 // meaning.
-func (i Initial) File() ([]byte, error) {
-	t, err := template.New("configuration").Parse(initialText)
-	if err != nil {
-		return nil, err
-	}
-	var out bytes.Buffer
-	if err := t.Execute(&out, i); err != nil {
-		return nil, fmt.Errorf("configuration: %w", err)
-	}
-	return out.Bytes(), nil
+func (i Initial) File() []byte {
+	return []byte(strings.NewReplacer(
+		"@DATA@", strconv.Quote(i.Data), "@TENANT@", i.Tenant, "@PASSWORD_HASH@", strconv.Quote(i.PasswordHash),
+	).Replace(initialText))
 }
