@@ -124,6 +124,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
 		}
 		ts.Setenv(args[0], url)
+		// What it logged before it was ready may still be on its way here.
+		for wait := time.Now().Add(time.Second); !strings.Contains(s.stderr.String(), "serving") && time.Now().Before(wait); {
+			time.Sleep(time.Millisecond)
+		}
 		if at := adminAddress.FindStringSubmatch(s.stderr.String()); at != nil {
 			ts.Setenv(args[0]+"_admin", "http://"+at[1])
 		}

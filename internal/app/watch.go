@@ -31,6 +31,9 @@ type watch struct {
 	founded atomic.Int64      // when the store was, in Unix microseconds
 }
 
+// lastTelemetry is how long the end waits for the collector.
+const lastTelemetry = 3 * time.Second
+
 // watching sets up metrics and, if there is a collector, traces and logs to
 // it. The server's log has the names of traces from here on.
 func (a *App) watching(userAgent string) {
@@ -68,7 +71,15 @@ func (a *App) watching(userAgent string) {
 			{Key: "service.instance.id", Value: host + "/" + strconv.Itoa(os.Getpid())},
 		},
 	})
-	a.onClose(x.Close)
+	plain := a.log // which does not lead back to the collector
+	a.onClose(func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, lastTelemetry)
+		defer cancel()
+		if err := x.Close(ctx); err != nil {
+			plain.Warn("telemetry not sent", "error", err) // no reason to end badly
+		}
+		return nil
+	})
 	a.watch.metrics.Telemetry(x.Dropped)
 	a.watch.tracer = telemetry.NewTracer(x, c.Sample)
 	if c.Logs {
@@ -125,9 +136,9 @@ func (a *App) expiries() (all []metrics.Expiry) {
 			all = append(all, metrics.Expiry{Name: "listener", At: cert.Leaf.NotAfter})
 		}
 	}
-	settings := a.Customers.Now().Settings
-	for i := range settings {
-		t := &settings[i]
+	tenants := a.Customers.Now().Settings
+	for i := range tenants {
+		t := &tenants[i]
 		for j := range t.Credentials {
 			if at, err := t.Credentials[j].Expires.Time(); err == nil && !at.IsZero() {
 				all = append(all, metrics.Expiry{Tenant: t.ID, Name: t.Credentials[j].Name, At: at})
