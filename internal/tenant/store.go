@@ -61,7 +61,8 @@ func (d *Document) Equal(o *Document) bool {
 // they return. A call that finds its own effect, since an earlier attempt was
 // told of an outage and succeeded in truth, succeeds.
 type Store interface {
-	// CreateDocument stores a document of version 1, or reports [ErrExists].
+	// CreateDocument stores a document, of version 1 unless it is restored from
+	// a backup, or reports [ErrExists].
 	CreateDocument(ctx context.Context, d Document) error
 
 	// Document returns a document, also a deleted one, or [ErrAbsent].
