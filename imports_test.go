@@ -51,6 +51,8 @@ func TestImports(t *testing.T) {
 		"internal/metrics":     {"internal/keystore"},
 		"internal/telemetry":   {},
 		"internal/ops":         {},
+		"adminapi":             {"contentkey", "drm"},
+		"internal/admin":       {"adminapi", "contentkey", "internal/audit", "internal/auth", "internal/config", "internal/keystore", "internal/tenant"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -9,6 +9,7 @@ import (
 // configuration file. The zero value is a tenant with all defaults.
 type TenantSettings struct {
 	Aliases     []string  `json:"aliases,omitempty" doc:"Other names of the tenant on routes that name it."`
+	Class       string    `json:"class,omitempty" doc:"Groups tenants in metrics."`
 	KeySource   KeySource `json:"key_source,omitzero"`
 	KIDRule     string    `json:"kid_rule,omitzero" doc:"as-asked, uuidv5, uuidv5-scheme or sha256-xor."`
 	Override    string    `json:"override_kid_rule,omitzero" doc:"The rule where a request asks for one; sha256-xor by default."`
