@@ -41,13 +41,15 @@ func TestImports(t *testing.T) {
 		"encryptor":            {"contentkey", "cpix", "drm", "internal/xmltree"},
 		"internal/keystore":    {"contentkey"},
 		"internal/kidrule":     {"contentkey"},
-		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/limit", "internal/password", "speke"},
+		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/limit", "internal/password", "internal/widevine", "speke"},
+		"internal/widevine":    {"contentkey"},
+		"internal/packager":    {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "internal/widevine", "internal/xmltree"},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/audit":       {"contentkey"},
-		"internal/auth":        {"internal/password", "internal/tenant"},
+		"internal/auth":        {"internal/password", "internal/tenant", "internal/widevine"},
 		"internal/password":    {},
-		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
+		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/tenant", "internal/widevine", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

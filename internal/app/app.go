@@ -21,6 +21,7 @@ import (
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
 )
@@ -83,7 +84,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
+	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log).WithPackagers(packager.New(a.Keystore))
 	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
 		return nil, err
 	}

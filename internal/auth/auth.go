@@ -136,7 +136,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 	iam, sigv4 := new(iam), newSigV4(o.Now)
 	bearer := newBearer(a.issuer, o.HTTP, o.Now)
 	// In the order of trying: the cheap ones first.
-	a.methods = []method{iam, a.mtls, sigv4, apiKeys, tokens, digest, bearer, basic, a.delivery}
+	a.methods = []method{iam, a.mtls, sigv4, apiKeys, tokens, newSigners(), digest, bearer, basic, a.delivery}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {

@@ -15,6 +15,7 @@ import (
 
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -42,6 +43,7 @@ type Server struct {
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
+	packagers *packager.Provider // nil for none
 	userAgent string
 	log       *slog.Logger
 	mux       *http.ServeMux
