@@ -49,7 +49,7 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant", "internal/widevine"},
 		"internal/password":    {},
-		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/tenant", "internal/widevine", "speke"},
+		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/tenant", "internal/widevine", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

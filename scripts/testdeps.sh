@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need beside Go: independent programs that check what
-# we write or play with our keys, and the databases that we keep keys in. It asks for nothing when all
-# of it is there.
+# we write or package with our keys, and the databases that we keep keys in. It
+# asks for nothing when all of it is there.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -46,6 +46,8 @@ const (
 	ProfileCPIX      = "cpix"
 )
 
+var profiles = []string{ProfileWidevine, ProfilePlayReady, ProfileCPIX}
+
 // Answer is a finished answer with what records want to know of it.
 type Answer struct {
 	Body      []byte
@@ -78,6 +80,7 @@ type ask struct {
 	tracks    []string     // track types, distinct
 	periods   []string     // indexes of key periods; nil for content without
 	systems   []drm.System // that will be signaled
+	single    bool         // one key stands for all tracks
 }
 
 // slot is a track of a key period, which is what packagers ask for.
@@ -125,6 +128,9 @@ func (p *Provider) obtain(ctx context.Context, t *tenant.Tenant, a *ask) ([]gran
 		}
 	}
 	slots := a.slots(t)
+	if len(slots) == 0 {
+		return nil, 0, &Refused{"the tenant serves none of these tracks", nil}
+	}
 	kids, err := p.choose(ctx, t, a, slots)
 	if err != nil {
 		return nil, 0, err
@@ -210,6 +216,7 @@ func (p *Provider) choose(ctx context.Context, t *tenant.Tenant, a *ask, slots [
 		return nil, refusal(err)
 	}
 	best := make([]candidate, len(slots))
+	others := false // keys that no slot takes
 	for page, err := range p.keys.Bindings(ctx, t.ID, a.contentID) {
 		if err != nil {
 			return nil, fmt.Errorf("bindings of content %q: %w", a.contentID, err)
@@ -219,6 +226,7 @@ func (p *Provider) choose(ctx context.Context, t *tenant.Tenant, a *ask, slots [
 			if b.Scheme != a.scheme && b.Scheme != 0 {
 				continue
 			}
+			others = others || a.fits(b)
 			for j, s := range slots {
 				if c, ok := judge(t.TrackMap, s, b, own[j]); ok && c.before(&best[j]) {
 					best[j] = c
@@ -230,6 +238,8 @@ func (p *Provider) choose(ctx context.Context, t *tenant.Tenant, a *ask, slots [
 	for i := range best {
 		if best[i].rank > 0 {
 			kids[i] = best[i].kid
+		} else if a.single && others {
+			return nil, &Refused{errSeveral, nil}
 		}
 	}
 	return kids, nil

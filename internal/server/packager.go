@@ -7,12 +7,15 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 
+	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/packager"
 	"spekeasy/internal/tenant"
 	"spekeasy/internal/widevine"
+	"spekeasy/speke"
 )
 
 // WithPackagers has the server answer packagers too, on paths of their own.
@@ -48,6 +51,9 @@ func packagerRoutes() []Route {
 	}
 	return []Route{
 		route(http.MethodPost, auth.WidevinePath+"getcontentkey/{provider}", getContentKey),
+		route(http.MethodPost, "/playready/packaging/{tenant}", acquirePackagingData),
+		route(http.MethodGet, "/cpix/content/{content...}", cpixByContent),
+		{Method: http.MethodPost, Path: "/cpix", MaxBody: maxRequest, Timeout: requestTimeout, Audited: true, handle: (*Server).answerCPIX},
 	}
 }
 
@@ -64,7 +70,59 @@ var (
 		},
 		refuse: refuseWidevine,
 	}
+
+	acquirePackagingData = &packaging{
+		profile: packager.ProfilePlayReady, contentType: []string{"text/xml; charset=utf-8"}, tenant: inPath("tenant"),
+		answer: func(p *packager.Provider, ctx context.Context, t *tenant.Tenant, r *http.Request, body []byte) (*packager.Answer, error) {
+			scheme, err := schemeInQuery(r)
+			if err != nil {
+				return nil, err
+			}
+			return p.PlayReady(ctx, t, body, scheme)
+		},
+	}
+
+	cpixByContent = &packaging{
+		profile: packager.ProfileCPIX, contentType: contentTypeXML, tenant: inQuery("tenant"),
+		answer: func(p *packager.Provider, ctx context.Context, t *tenant.Tenant, r *http.Request, _ []byte) (*packager.Answer, error) {
+			scheme, err := schemeInQuery(r)
+			if err != nil {
+				return nil, err
+			}
+			query := r.URL.Query()
+			ask := &packager.CPIXRequest{
+				ContentID: r.PathValue("content"), Scheme: scheme,
+				Labels: tenant.Labels(query.Get("labels")), Period: query.Get("period"),
+			}
+			if list := query.Get("systems"); list != "" {
+				ask.Systems = strings.Split(list, ",")
+			}
+			return p.CPIX(ctx, t, ask)
+		},
+	}
 )
+
+// schemeInQuery is the common encryption scheme that the packager will use,
+// where its protocol has no place for it; cenc by default.
+func schemeInQuery(r *http.Request) (contentkey.Scheme, error) {
+	switch name := r.URL.Query().Get("scheme"); name {
+	case "", "cenc":
+		return contentkey.Cenc, nil
+	case "cbcs":
+		return contentkey.Cbcs, nil
+	default:
+		return 0, &packager.Refused{Reason: "the scheme is neither cenc nor cbcs"}
+	}
+}
+
+// answerCPIX answers a CPIX request document as SPEKE v2 has it, from clients
+// that know CPIX and not SPEKE's headers.
+func (s *Server) answerCPIX(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+	if r.Header.Get(speke.HeaderVersion) == "" {
+		r.Header.Set(speke.HeaderVersion, "2.0")
+	}
+	return s.answerKeys(ctx, w, r, body)
+}
 
 var contentTypeJSON = []string{"application/json"}
 

@@ -1,6 +1,7 @@
 package tenant
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -16,7 +17,20 @@ type Packager struct {
 	// says. The packager's own type comes before all others; the empty text
 	// stands for the keys of SPEKE v1, which knows no track types.
 	Tracks map[string][]string `yaml:"tracks,omitempty" json:"tracks,omitzero"`
+
+	// CPIXLabels are the track types in CPIX documents that name the content
+	// by its ID; packager by default (D-531).
+	CPIXLabels Labels `yaml:"cpix_labels,omitempty" json:"cpix_labels,omitzero"`
 }
+
+// Labels is a set of names for track types.
+type Labels string
+
+// The sets.
+const (
+	LabelsPackager Labels = "packager" // SD, HD, UHD1, UHD2, AUDIO
+	LabelsSPEKE    Labels = "speke"    // as encryptors asked: VIDEO, STEREO_AUDIO, ...
+)
 
 // TrackMap says which values of intendedTrackType answer a packager's track
 // type, in the order of looking.
@@ -32,6 +46,7 @@ func DefaultTrackMap() TrackMap {
 		"UHD1":  {"UHD", "HD", "VIDEO", "ALL", ""},
 		"UHD2":  {"UHD", "HD", "VIDEO", "ALL", ""},
 		"AUDIO": {"STEREO_AUDIO", "ALL", ""},
+		"ALL":   {""},
 	}
 }
 
@@ -46,13 +61,17 @@ func (TrackMap) Matches(label, wanted string) bool {
 	return label == wanted || wanted != "" && slices.Contains(strings.Split(label, "+"), wanted)
 }
 
-func (p *Packager) build() (TrackMap, error) {
-	m := DefaultTrackMap()
-	for _, track := range slices.Sorted(maps.Keys(p.Tracks)) {
-		if _, ok := m[track]; !ok {
-			return nil, fmt.Errorf("tracks: %q is none of SD, HD, UHD1, UHD2, AUDIO", track)
-		}
-		m[track] = p.Tracks[track]
+func (p *Packager) build(t *Tenant) error {
+	t.CPIXLabels = cmp.Or(p.CPIXLabels, LabelsPackager)
+	if t.CPIXLabels != LabelsPackager && t.CPIXLabels != LabelsSPEKE {
+		return fmt.Errorf("cpix_labels: %q is neither %s nor %s", t.CPIXLabels, LabelsPackager, LabelsSPEKE)
 	}
-	return m, nil
+	t.TrackMap = DefaultTrackMap()
+	for _, track := range slices.Sorted(maps.Keys(p.Tracks)) {
+		if _, ok := t.TrackMap[track]; !ok || track == "ALL" {
+			return fmt.Errorf("tracks: %q is none of SD, HD, UHD1, UHD2, AUDIO", track)
+		}
+		t.TrackMap[track] = p.Tracks[track]
+	}
+	return nil
 }

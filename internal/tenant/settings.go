@@ -150,7 +150,7 @@ func (s *Settings) Build() (*Tenant, error) {
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
-	if t.TrackMap, err = s.Packager.build(); err != nil {
+	if err := s.Packager.build(t); err != nil {
 		return nil, fmt.Errorf("packager: %w", err)
 	}
 	return t, nil
