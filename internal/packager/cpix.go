@@ -94,22 +94,32 @@ func systems(t *tenant.Tenant, r *CPIXRequest) ([]drm.System, error) {
 }
 
 // labelsOf returns the track types under which encryptors asked for the
-// content.
+// content. Those that packagers have asked for since are left out where they
+// repeat another type's key, or are a key that no encryptor knows.
 func (p *Provider) labelsOf(ctx context.Context, t *tenant.Tenant, a *ask) ([]string, error) {
-	found := make(map[string]bool)
+	found := make(map[string]contentkey.KID)
+	theirs := make(map[contentkey.KID]bool) // keys under types that only encryptors know
 	for page, err := range p.keys.Bindings(ctx, t.ID, a.contentID) {
 		if err != nil {
 			return nil, fmt.Errorf("bindings of content %q: %w", a.contentID, err)
 		}
 		for i := range page {
 			b := &page[i]
-			if (b.Scheme == a.scheme || b.Scheme == 0) && a.fits(b) && b.Track != "" && !slices.Contains(profiles, b.Profile) {
-				found[b.Track] = true
+			if b.Scheme != a.scheme && b.Scheme != 0 || !a.fits(b) || b.Track == "" {
+				continue
+			}
+			found[b.Track] = b.KID
+			if !slices.Contains(widevine.TrackTypes(), b.Track) {
+				theirs[b.KID] = true
 			}
 		}
 	}
+	maps.DeleteFunc(found, func(track string, kid contentkey.KID) bool {
+		own := kid == a.own(t, slot{track, strings.Join(a.periods, "")})
+		return len(theirs) > 0 && slices.Contains(widevine.TrackTypes(), track) && (own || theirs[kid])
+	})
 	if len(found) == 0 {
-		return nil, &Refused{"no encryptor has asked for keys of this content", nil}
+		return nil, &Refused{"nobody has asked for keys of this content", nil}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
 }

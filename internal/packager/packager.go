@@ -46,8 +46,6 @@ const (
 	ProfileCPIX      = "cpix"
 )
 
-var profiles = []string{ProfileWidevine, ProfilePlayReady, ProfileCPIX}
-
 // Answer is a finished answer with what records want to know of it.
 type Answer struct {
 	Body      []byte
