@@ -41,6 +41,7 @@ const (
 // bench is a running server and a clip to package.
 type bench struct {
 	url    string
+	keys   *keystore.Keystore
 	shaka  string   // the packager
 	clip   string   // 6 s of video and audio, a key frame each second
 	parts  []string // its thirds
@@ -72,6 +73,7 @@ func newBench(t *testing.T) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b.keys = a.Keystore
 	serving, stop := context.WithCancel(t.Context())
 	served := make(chan error, 1)
 	go func() { served <- a.Serve(serving, l) }()
