@@ -49,7 +49,10 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant", "internal/widevine"},
 		"internal/password":    {},
-		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/tenant", "internal/widevine", "speke"},
+		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/telemetry", "internal/tenant", "internal/widevine", "speke"},
+		"internal/metrics":     {"internal/keystore"},
+		"internal/telemetry":   {},
+		"internal/ops":         {},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -161,8 +161,8 @@ func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter
 			level = slog.LevelInfo
 		}
 		s.log.LogAttrs(ctx, level, "keys delivered", slog.String("request_id", rec.RequestID), slog.String("tenant", rec.Tenant),
-			slog.String("credential", rec.Credential), slog.String("profile", p.profile), slog.String("content_id", answer.ContentID),
-			slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("credential", rec.Credential), slog.String("profile", p.profile), slog.String("content_id", audit.Clip(answer.ContentID)),
+			slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	h["Content-Type"] = p.contentType
@@ -188,6 +188,8 @@ func (p *packaging) ask(s *Server, ctx context.Context, r *http.Request, body []
 	if err != nil {
 		return nil, err
 	}
+	noted := note(ctx)
+	noted.class, noted.profile = t.Class, p.profile
 	if name := p.tenant(r); name != "" && !t.Named(name) {
 		return nil, fmt.Errorf("the path names a tenant other than its credential's, %s: %w", t.ID, auth.ErrForbidden)
 	}
