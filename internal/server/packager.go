@@ -222,6 +222,20 @@ func packagerAnswer(err error) (status int, text string, ok bool) {
 	return 0, "", false
 }
 
+// statusInWords is the HTTP status that a refusal would have had whose protocol
+// puts it into the body. It is for counting.
+func statusInWords(err error) int {
+	e, ok := errors.AsType[*widevine.Error](err)
+	switch {
+	case ok && e.Status == widevine.SignatureFailed:
+		return http.StatusUnauthorized
+	case ok && e.Status == widevine.AccessDenied:
+		return http.StatusForbidden
+	default:
+		return http.StatusUnprocessableEntity
+	}
+}
+
 // errorType is the Content-Type of an answer to an error.
 func errorType(err error) []string {
 	if _, ok := errors.AsType[*widevine.Error](err); ok {

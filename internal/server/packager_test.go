@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,6 +122,34 @@ func TestGetContentKey(t *testing.T) {
 				t.Errorf("record %+v", rec)
 			}
 		})
+	}
+}
+
+// counted notes what is counted of key requests.
+type counted []string
+
+func (c *counted) KeyRequest(profile, class string, status int, _ time.Duration) {
+	*c = append(*c, fmt.Sprint(profile, " ", class, " ", status))
+}
+
+// TestPackagersAreCounted counts a refusal as one, although its HTTP status is
+// 200.
+func TestPackagersAreCounted(t *testing.T) {
+	settings := packagerTenant()
+	settings.Class = "vod"
+	s := newServer(t, settings, nil, serverOptions{random: zeros{}, now: time.Now})
+	var c counted
+	s.(*server.Server).Observe(&c, nil)
+	for _, request := range []string{
+		signed(t, inner, "acme-signer", nil),
+		signed(t, inner, "nobody", nil),
+		signed(t, "{}", "acme-signer", nil),
+		signed(t, `{"content_id":"YQ==","group_id":"YQ==","tracks":[]}`, "acme-signer", nil),
+	} {
+		s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/cenc/getcontentkey/"+settings.ID, strings.NewReader(request)))
+	}
+	if want := []string{"get-content-key vod 200", "  401", "get-content-key vod 422", "get-content-key vod 403"}; !slices.Equal(c, want) {
+		t.Errorf("counted %q, want %q", []string(c), want)
 	}
 }
 
