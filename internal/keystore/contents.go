@@ -10,7 +10,7 @@ import (
 // [ErrNoCustody] for a store that cannot page.
 func (k *Keystore) Bindings(ctx context.Context, tenant, contentID string) iter.Seq2[[]Binding, error] {
 	err := CheckTenant(tenant)
-	p, ok := k.store.(Pager)
+	p, ok := underlying(k.store).(Pager)
 	switch {
 	case k.closed.Load():
 		err = ErrClosed

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"spekeasy/contentkey"
@@ -111,6 +112,36 @@ func TestSameForEver(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRace has many packagers ask first: all get the same keys.
+func TestRace(t *testing.T) {
+	f := start(t)
+	tn := build(t, tenant.Settings{})
+	answers := make([]string, 20)
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() {
+			answer, err := f.p.Widevine(t.Context(), tn, request(t, "movie", cbcs, nil))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			tracks, _, err := widevine.ReadAnswer(answer.Body)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, track := range tracks {
+				answers[i] += fmt.Sprintf("%s %s %x %x\n", track.Type, track.KID, track.Key[:], track.IV[:])
+			}
+		})
+	}
+	all.Wait()
+	for _, a := range answers {
+		if a != answers[0] || a == "" {
+			t.Fatalf("answers\n%s\nand\n%s", answers[0], a)
+		}
 	}
 }
 

@@ -144,6 +144,10 @@ func refuseWidevine(err error) error {
 // handle is the path of a packager's request: who asks, the keys, the record,
 // the answer. It is that of [Server.answerKeys] but for the protocol.
 func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+	if r.Method == http.MethodHead { // which elsewhere goes with GET, and would make keys for nobody
+		w.Header().Set("Allow", http.MethodGet)
+		return errMethod
+	}
 	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr, Profile: p.profile}
 	answer, err := p.ask(s, ctx, r, body, rec)
 	if err == nil {

@@ -194,6 +194,7 @@ func TestPackagerRoutes(t *testing.T) {
 		{"GET", "/playready/packaging/" + id, "", false, 405, "text/plain; charset=utf-8", "method not allowed"},
 		{"GET", "/cenc/getcontentkey/" + id, "", false, 405, "text/plain; charset=utf-8", "method not allowed"},
 		{"GET", "/cpix/content/series/episode%201?scheme=cbcs&systems=widevine", "", false, 200, "application/xml", `contentId="series/episode 1"`},
+		{"HEAD", "/cpix/content/movie", "", false, 405, "text/plain; charset=utf-8", "method not allowed"},
 		{"GET", "/cpix/content/movie", "", true, 401, "text/plain; charset=utf-8", "unauthorized"},
 		{"GET", "/cpix/content/movie?tenant=somebody", "", false, 403, "text/plain; charset=utf-8", "forbidden"},
 		{"GET", "/cpix/content/?scheme=cbcs", "", false, 422, "text/plain; charset=utf-8", "a content ID has 1 to 1024 bytes"},
