@@ -43,6 +43,7 @@ func TestImports(t *testing.T) {
 		"internal/kidrule":     {"contentkey"},
 		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
 		"internal/auth":        {},
 		"internal/server":      {"internal/auth", "internal/keystore", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},

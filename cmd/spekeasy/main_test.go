@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 // commands there are
 //
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
-//	                      "ready URL" and sets $NAME to the URL
+//	                      "ready URL" and sets $NAME to the URL; of a simulator
+//	                      it sets ${NAME}_UPSTREAM to the second line
 //	stop NAME             sends SIGTERM and wants exit status 0
 //	kill NAME             sends SIGKILL
 //	log NAME TEXT         wants TEXT in its standard error
@@ -99,18 +100,24 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
 	})
-	ready := make(chan string, 1)
+	ready := make(chan string, 2)
 	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n')
-		ready <- line
+		lines := bufio.NewReader(out)
+		for range cap(ready) {
+			line, _ := lines.ReadString('\n')
+			ready <- strings.TrimSpace(line)
+		}
 	}()
 	select {
 	case line := <-ready:
-		url, ok := strings.CutPrefix(strings.TrimSpace(line), "ready ")
+		url, ok := strings.CutPrefix(line, "ready ")
 		if !ok {
 			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
 		}
 		ts.Setenv(args[0], url)
+		if args[1] == "simulate" {
+			ts.Setenv(args[0]+"_UPSTREAM", <-ready)
+		}
 	case <-time.After(20 * time.Second):
 		ts.Fatalf("not ready\n%s", s.stderr.String())
 	}

@@ -3,6 +3,7 @@ package vendorsim
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"spekeasy/cpix"
+	"spekeasy/drm"
 )
 
 // Fault is something that goes wrong with a key request now and then.
@@ -39,9 +41,20 @@ const (
 	FaultContract     = "contract"      // a usage rule comes back for another track
 )
 
+// Oddities of right answers, which a gateway may mend.
+const (
+	FaultNoRules    = "no-rules"     // usage rules are not repeated
+	FaultNoPeriods  = "no-periods"   // key periods are not repeated
+	FaultUpperCase  = "upper-case"   // key IDs and system IDs in upper case
+	FaultNoPlaylist = "no-playlist"  // HLSSignalingData for media playlists does not say so
+	FaultV1         = "v1-namespace" // the namespace of SPEKE 1.0 is declared
+	FaultBareData   = "bare-pssh"    // PSSH holds the data without its box
+)
+
 var faultKinds = []string{
 	FaultSlow, FaultHang, FaultReset, FaultHalf, FaultCut, FaultEmpty, FaultHTML, FaultJSON,
 	FaultDenied, FaultExpire, FaultWrongKID, FaultWrongContent, FaultNoKey, FaultContract,
+	FaultNoRules, FaultNoPeriods, FaultUpperCase, FaultNoPlaylist, FaultV1, FaultBareData,
 }
 
 // ParseFault reads KIND or KIND:PROBABILITY, such as "slow:0.2" and "503".
@@ -141,11 +154,15 @@ func before(s *Server, kind string, a *answer, r *http.Request) (proceed bool) {
 
 var (
 	trackTypes = regexp.MustCompile(`intendedTrackType="[^"]*"`)
+	rules      = regexp.MustCompile(`(?s)<(\w+:)?ContentKeyUsageRuleList.*</(\w+:)?ContentKeyUsageRuleList>`)
+	periods    = regexp.MustCompile(`(?s)<(\w+:)?ContentKeyPeriodList.*</(\w+:)?ContentKeyPeriodList>`)
+	ids        = regexp.MustCompile(`(kid|systemId)="[^"]*"`)
+	boxes      = regexp.MustCompile(`(<(?:\w+:)?PSSH>)([^<]*)(</)`)
 	values     = regexp.MustCompile(`<[^<>/]*(PlainValue|CipherValue)>[^<]*</[^<>]*(PlainValue|CipherValue)>`)
 )
 
-// after lets a fault act on a right answer to the request with the body.
-func after(kind string, a *answer, body []byte) {
+// after lets a fault act on a right answer.
+func after(kind string, a *answer) {
 	if kind == "" || a.status != http.StatusOK {
 		return
 	}
@@ -156,6 +173,20 @@ func after(kind string, a *answer, body []byte) {
 		a.body = a.body[:len(a.body)/2]
 	case FaultEmpty:
 		a.body = nil
+	case FaultNoRules:
+		a.body = rules.ReplaceAll(a.body, nil)
+	case FaultNoPeriods:
+		a.body = periods.ReplaceAll(a.body, nil)
+	case FaultUpperCase:
+		a.body = ids.ReplaceAllFunc(a.body, upperValue)
+	case FaultNoPlaylist:
+		a.body = bytes.ReplaceAll(a.body, []byte(` playlist="media"`), nil)
+	case FaultV1:
+		if body, err := declareV1(a.body); err == nil {
+			a.body = body
+		}
+	case FaultBareData:
+		a.body = boxes.ReplaceAllFunc(a.body, bareData)
 	case FaultContract:
 		a.body = replaceFirst(a.body, trackTypes, `intendedTrackType="OTHER"`)
 	case FaultNoKey:
@@ -174,6 +205,26 @@ func after(kind string, a *answer, body []byte) {
 		}
 		a.body = bytes.Replace(a.body, []byte(`"`+old+`"`), []byte(`"`+other+`"`), 1)
 	}
+}
+
+// upperValue puts the value of an attribute in upper case.
+func upperValue(attr []byte) []byte {
+	name, value, _ := bytes.Cut(attr, []byte("="))
+	return slices.Concat(name, []byte("="), bytes.ToUpper(value))
+}
+
+// bareData takes the box away around the data of a PSSH element.
+func bareData(element []byte) []byte {
+	m := boxes.FindSubmatch(element)
+	raw, err := base64.StdEncoding.DecodeString(string(m[2]))
+	if err != nil {
+		return element
+	}
+	box, err := drm.ParseBox(raw)
+	if err != nil {
+		return element
+	}
+	return slices.Concat(m[1], []byte(base64.StdEncoding.EncodeToString(box.Data)), m[3])
 }
 
 func replaceFirst(b []byte, re *regexp.Regexp, with string) []byte {

@@ -217,7 +217,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fault := s.strike(r, body)
 	if before(s, fault, a, r) {
 		s.mux.ServeHTTP(a, r)
-		after(fault, a, body)
+		after(fault, a)
 	}
 	if s.o.Observe != nil {
 		defer s.o.Observe(Exchange{Method: r.Method, URL: r.URL, Header: r.Header, Body: body, Status: a.status, Fault: fault})
