@@ -41,11 +41,14 @@ func TestImports(t *testing.T) {
 		"encryptor":            {"contentkey", "cpix", "drm", "internal/xmltree"},
 		"internal/keystore":    {"contentkey"},
 		"internal/kidrule":     {"contentkey"},
-		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "speke"},
+		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/limit", "internal/password", "speke"},
+		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
-		"internal/auth":        {},
-		"internal/server":      {"internal/auth", "internal/keystore", "internal/tenant", "speke"},
+		"internal/audit":       {"contentkey"},
+		"internal/auth":        {"internal/password", "internal/tenant"},
+		"internal/password":    {},
+		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -21,7 +21,8 @@ func newServe(e *env) *cobra.Command {
 		Use:   "serve (--config FILE | --dev --data DIR)",
 		Short: "Run the key server",
 		Long: "Run the key server until SIGTERM or SIGINT, then finish the requests under way.\n" +
-			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n\n" +
+			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n" +
+			"With audit.stdout it also gets the audit log; those lines start with a brace.\n\n" +
 			"--dev needs no configuration: one tenant, dev, whose Basic credential dev:dev may do\n" +
 			"everything. It listens on loopback addresses only.",
 		Args: cobra.NoArgs,
@@ -97,7 +98,11 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err 
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
-	if _, err := fmt.Fprintf(e.stdout, "ready http://%s\n", l.Addr()); err != nil {
+	scheme := "http"
+	if a.TLS != nil {
+		scheme = "https"
+	}
+	if _, err := fmt.Fprintf(e.stdout, "ready %s://%s\n", scheme, l.Addr()); err != nil {
 		return err
 	}
 	return a.Serve(ctx, l)
@@ -126,6 +131,9 @@ func newConfig(e *env) *cobra.Command {
 			c, err := config.Load(args[0], e.lookup)
 			if err != nil {
 				return err
+			}
+			if err := app.Check(c); err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			_, err = fmt.Fprintf(e.stdout, "%s: good, %d tenants\n", args[0], len(c.Tenants))
 			return err

@@ -5,8 +5,10 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -29,6 +31,7 @@ type Backends struct {
 	Stores      map[string]OpenStore
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
+	Stdout      io.Writer // takes the audit log when it is to go to standard output
 }
 
 // OpenStore opens a database.
@@ -50,6 +53,7 @@ type App struct {
 	KEK      *url.URL // what wraps their data keys
 	Keystore *keystore.Keystore
 	Handler  http.Handler
+	TLS      *tls.Config // of the listener; nil for plain HTTP
 
 	log   *slog.Logger
 	close []func(context.Context) error // in the order of opening
@@ -67,15 +71,25 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
+	recorder, err := a.openAudit(b, userAgent)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c)
+	tenants, authenticator, err := customers(c, log)
 	if err != nil {
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
+	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+		return nil, err
+	}
+	if a.TLS != nil {
+		a.Handler = strictTransport(a.Handler)
+	}
 	return a, nil
 }
 
@@ -114,9 +128,8 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 }
 
 // customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
+func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
 	tenants := make(tenant.Static, len(c.Tenants))
-	var basic []auth.BasicCredential
 	for i := range c.Tenants {
 		s := &c.Tenants[i]
 		t, err := s.Build()
@@ -124,15 +137,13 @@ func customers(c *config.Config) (tenant.Static, *auth.Authenticator, error) {
 			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
 		}
 		tenants[s.ID] = t
-		for _, cred := range s.Credentials {
-			basic = append(basic, auth.BasicCredential{Name: cred.Name, Tenant: s.ID, User: cred.Basic.User, Password: cred.Basic.Password})
-		}
 	}
-	method, err := auth.NewBasic(basic)
+	o, err := authOptions(c, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	return tenants, auth.New(method), nil
+	authenticator, err := auth.New(c.Tenants, o)
+	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.
@@ -163,7 +174,14 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)
-	go func() { served <- srv.Serve(l) }()
+	go func() {
+		if a.TLS != nil {
+			srv.TLSConfig = a.TLS
+			served <- srv.ServeTLS(l, "", "")
+			return
+		}
+		served <- srv.Serve(l)
+	}()
 	select {
 	case err := <-served:
 		return err

@@ -1,76 +1,93 @@
 package auth
 
 import (
-	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
 	"net/http"
+
+	"spekeasy/internal/password"
+	"spekeasy/internal/tenant"
 )
 
-// BasicCredential is a user name and password. A user may have several, so
-// that a password can be changed while the old one still works.
-type BasicCredential struct {
-	Name     string // for records
-	Tenant   string
-	User     string
-	Password string
+// basic is HTTP Basic authentication (RFC 7617, SX-AUTH-06): a tenant ID with
+// its management key, or any user name with its password. A user may have
+// several passwords, so that one can be changed while the other still works.
+type basic struct {
+	keyed
+	users  map[string][]basicEntry
+	hashed *hashed
 }
 
-// Basic is HTTP Basic authentication (RFC 7617): a tenant ID with its
-// management key, or any user name with its password.
-type Basic struct {
-	key   [sha256.Size]byte // of this process, so that what is kept in memory opens nothing elsewhere
-	users map[string][]basicEntry
-}
-
+// basicEntry has a MAC of the password, or else its hash.
 type basicEntry struct {
-	principal Principal
-	digest    [sha256.Size]byte
+	grant *grant
+	mac   sum
+	hash  *password.Hash
 }
 
-// NewBasic returns the method for a list of credentials. An empty user name
-// or password is an error.
-func NewBasic(credentials []BasicCredential) (*Basic, error) {
-	b := &Basic{users: make(map[string][]basicEntry)}
-	rand.Read(b.key[:])
-	for _, c := range credentials {
-		if c.User == "" || c.Password == "" {
-			return nil, fmt.Errorf("basic credential %q: user and password must not be empty", c.Name)
+func newBasic(hashed *hashed) *basic {
+	return &basic{keyed: newKeyed(), users: make(map[string][]basicEntry), hashed: hashed}
+}
+
+func (*basic) takes(c *tenant.Credential) bool { return c.Basic != nil }
+
+func (b *basic) empty() bool { return len(b.users) == 0 }
+
+func (b *basic) add(g *grant, c *tenant.Credential) error {
+	user := c.Basic.User
+	for _, e := range b.users[user] {
+		if e.grant.Tenant != g.Tenant {
+			return fmt.Errorf("basic: user %q belongs to tenant %s", user, e.grant.Tenant)
 		}
-		b.users[c.User] = append(b.users[c.User], basicEntry{
-			principal: Principal{Tenant: c.Tenant, Credential: c.Name},
-			digest:    b.digest(c.Password),
-		})
 	}
-	return b, nil
+	e := basicEntry{grant: g}
+	if c.Basic.PasswordHash != "" {
+		var err error
+		if e.hash, err = password.Parse(string(c.Basic.PasswordHash)); err != nil {
+			return fmt.Errorf("basic: password_hash: %w", err)
+		}
+		b.hashed.decoy = e.hash
+	} else {
+		e.mac = b.of(user, string(c.Basic.Password))
+	}
+	for _, other := range b.users[user] {
+		if e.hash == nil && other.mac == e.mac {
+			return fmt.Errorf("basic: the same password as credential %s", other.grant.name())
+		}
+	}
+	b.users[user] = append(b.users[user], e)
+	return nil
 }
 
-// digest hides a password under the key. It is no MAC, and need not be one:
-// nobody who chooses passwords gets to see a digest.
-func (b *Basic) digest(password string) [sha256.Size]byte {
-	var scratch [128]byte
-	return sha256.Sum256(append(append(scratch[:0], b.key[:]...), password...))
-}
-
-func (b *Basic) authenticate(r *http.Request, _ []byte) (*Principal, error) {
-	user, password, ok := r.BasicAuth()
+func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
+	user, pass, ok := r.BasicAuth()
 	if !ok {
 		return nil, errAbsent
 	}
-	// Both sides are digests of one length, and an unknown user costs the same
-	// digest, so that the time of an answer tells nothing.
-	digest := b.digest(password)
-	var found *Principal
-	for i := range b.users[user] {
-		if e := &b.users[user][i]; subtle.ConstantTimeCompare(digest[:], e.digest[:]) == 1 {
-			found = &e.principal
+	// Both sides are MACs of one length, and an unknown user costs the same
+	// MAC, so that the time of an answer tells nothing.
+	mac := b.of(user, pass)
+	entries := b.users[user]
+	var found *grant
+	for i := range entries {
+		if e := &entries[i]; e.hash == nil && subtle.ConstantTimeCompare(mac[:], e.mac[:]) == 1 {
+			found = e.grant
 		}
 	}
-	if found == nil {
-		return nil, fmt.Errorf("basic user %q: %w", user, ErrUnauthenticated)
+	if found == nil && b.hashed.decoy != nil {
+		found = b.hashed.remembered(mac)
 	}
-	return found, nil
+	if found != nil {
+		return found, nil
+	}
+	refused := &refusal{kind: "basic", why: "unknown user"}
+	if len(entries) > 0 {
+		refused = &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
+	}
+	if b.hashed.decoy == nil {
+		return nil, refused
+	}
+	return b.hashed.find(r, mac, entries, pass, refused)
 }
 
-func (b *Basic) challenge() string { return `Basic realm="spekeasy", charset="UTF-8"` }
+func (b *basic) challenge(error) []string { return []string{`Basic realm="spekeasy", charset="UTF-8"`} }

@@ -76,6 +76,9 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 		return nil, fmt.Errorf("content %q: %w", req.ContentID, err)
 	}
 	answer := &speke.Answer{Body: body, KIDs: make([]contentkey.KID, len(keys))}
+	if sealer != nil {
+		answer.Recipients = sealer.Fingerprints()
+	}
 	for i := range keys {
 		answer.KIDs[i] = keys[i].KID
 		if keys[i].Created {
@@ -90,7 +93,7 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 func question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
 	ask := &keystore.Ask{
 		Tenant: t.ID, ContentID: req.ContentID, Profile: req.Profile.String(), Scheme: req.Scheme,
-		Source: t.Source, Reuse: t.Reuse, Wants: make([]keystore.Want, len(req.Keys)),
+		Source: t.Source, Reuse: t.Reuse, Admit: t.NewKeys, Wants: make([]keystore.Want, len(req.Keys)),
 	}
 	for i := range req.Keys {
 		k, w := &req.Keys[i], &ask.Wants[i]

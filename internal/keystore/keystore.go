@@ -36,6 +36,10 @@ type Ask struct {
 	Source    Source            // makes the keys that do not exist yet; nil means Random
 	Reuse     ReusePolicy
 	Wants     []Want
+
+	// Admit is asked before new keys are made, with their number; its error
+	// refuses the request. nil admits all.
+	Admit func(n int) error
 }
 
 // Want is one content key of an [Ask].

@@ -71,6 +71,11 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 	if err != nil {
 		return err
 	}
+	if len(created) > 0 && ask.Admit != nil {
+		if err := ask.Admit(len(created)); err != nil {
+			return err
+		}
+	}
 	if len(created) == 0 {
 		if known, ok := k.cache.known(ask); ok {
 			k.cache.touch(known, ask.Profile, now)

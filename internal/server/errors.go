@@ -6,9 +6,13 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
+	"time"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/limit"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -27,6 +31,12 @@ func answerTo(err error) (status int, text string) {
 	if e, ok := errors.AsType[*speke.Error](err); ok {
 		return e.Status, e.Text
 	}
+	if _, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		return http.StatusTooManyRequests, limit.TextRequests
+	}
+	if e, ok := errors.AsType[*limit.Error](err); ok {
+		return http.StatusTooManyRequests, e.Text
+	}
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, tenant.ErrNotFound):
 		return http.StatusUnauthorized, "unauthorized" // an unknown tenant looks like a wrong password
@@ -40,11 +50,25 @@ func answerTo(err error) (status int, text string) {
 		return http.StatusRequestEntityTooLarge, errTooLarge.Error()
 	case errors.Is(err, errBody):
 		return http.StatusBadRequest, errBody.Error()
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, auth.ErrUnavailable), errors.Is(err, audit.ErrUnavailable),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, keystore.ErrUnavailable.Error()
 	default:
 		return http.StatusInternalServerError, "internal error"
 	}
+}
+
+// retryAfter is the time in whole seconds after which a request that was one
+// too many may be tried again.
+func retryAfter(err error) string {
+	wait := time.Second
+	if e, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		wait = e.After
+	}
+	if e, ok := errors.AsType[*limit.Error](err); ok {
+		wait = e.After
+	}
+	return strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)
 }
 
 // fail answers an error and logs it.
@@ -57,7 +81,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err err
 	h["Cache-Control"] = noStore
 	switch status {
 	case http.StatusUnauthorized:
-		s.auth.Challenge(h)
+		s.auth.Challenge(h, err)
+	case http.StatusTooManyRequests:
+		h.Set("Retry-After", retryAfter(err))
 	case http.StatusServiceUnavailable:
 		h.Set("Retry-After", "1")
 	case http.StatusRequestEntityTooLarge, http.StatusBadRequest:
@@ -66,6 +92,12 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err err
 	w.WriteHeader(status)
 	io.WriteString(w, text) //nolint:errcheck // the client is gone, nothing to do
 
+	s.logRefusal(r, id, status, err)
+}
+
+// logRefusal writes to the log why a request was refused. A URL may hold a
+// token, so that the route stands for it.
+func (s *Server) logRefusal(r *http.Request, id string, status int, err error) {
 	level := slog.LevelWarn
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelError

@@ -77,11 +77,15 @@ func TestExchanges(t *testing.T) {
 // bytes of an exchange.
 func exchangeServer(t *testing.T, ar *txtar.Archive) http.Handler {
 	t.Helper()
-	return newServer(t, settings(t, ar), keyTable(t, ar), serverOptions{
+	return newServer(t, settings(t, ar), keyTable(t, ar), exchangeOptions(t, ar))
+}
+
+func exchangeOptions(t *testing.T, ar *txtar.Archive) serverOptions {
+	return serverOptions{
 		random:   randomBytes(t, ar),
 		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
 		provider: keyprovider.Options{SealFor: time.Minute},
-	})
+	}
 }
 
 // randomBytes reads random.txt, which has random bytes in hexadecimal; the
@@ -143,7 +147,10 @@ func settings(t *testing.T, ar *txtar.Archive) tenant.Settings {
 }
 
 func exampleTenant() tenant.Settings {
-	s := tenant.Settings{ID: "example"}
+	s := tenant.Settings{
+		ID:          "example",
+		Credentials: []tenant.Credential{{Name: "test", Basic: &tenant.Basic{User: "test", Password: "test"}}},
+	}
 	s.DRM.PlayReady.LAURL = "https://lic.example.com/playready"
 	s.DRM.HLS.URL = "https://keys.example.com"
 	s.DRM.ClearKey.LicenseURL = "https://lic.example.com/clearkey"
@@ -215,6 +222,7 @@ type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
 	provider keyprovider.Options
+	recorder server.Recorder // by default files in a directory of its own
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
@@ -251,17 +259,32 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 		built.Source = source
 	}
 	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	if o.recorder == nil {
+		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
+	}
+	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 
 // authenticator lets in test:test as a tenant.
 func authenticator(t testing.TB, id string) *auth.Authenticator {
 	t.Helper()
-	basic, err := auth.NewBasic([]auth.BasicCredential{{Name: "test", Tenant: id, User: "test", Password: "test"}})
+	s := exampleTenant()
+	s.ID = id
+	return authenticatorOf(t, s)
+}
+
+// authenticatorOf lets in the credentials of a tenant, test:test if it has
+// none. Many tests fail on purpose, which it does not mind.
+func authenticatorOf(t testing.TB, s tenant.Settings) *auth.Authenticator {
+	t.Helper()
+	if len(s.Credentials) == 0 {
+		s.Credentials = exampleTenant().Credentials
+	}
+	a, err := auth.New([]tenant.Settings{s}, auth.Options{Throttle: auth.Throttle{Burst: 1 << 20}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return auth.New(basic)
+	return a
 }
 
 // play sends the request of an exchange.

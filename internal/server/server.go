@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -29,11 +30,18 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Recorder writes the audit log. When it returns an error, which wraps
+// [audit.ErrUnavailable], no key leaves.
+type Recorder interface {
+	Record(ctx context.Context, r *audit.Record) error
+}
+
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
 	auth      *auth.Authenticator
 	tenants   Tenants
 	provider  Provider
+	audit     Recorder
 	userAgent string
 	log       *slog.Logger
 	mux       *http.ServeMux
@@ -42,21 +50,11 @@ type Server struct {
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, log *slog.Logger) *Server {
-	s := &Server{auth: a, tenants: tenants, provider: p, userAgent: userAgent, log: log, mux: http.NewServeMux()}
+func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
-	allowed := make(map[string]string) // methods by path
 	for _, route := range Routes() {
-		s.mux.HandleFunc(route.Method+" "+route.Path, s.handler(route))
-		if allowed[route.Path] = route.Method; route.Method == http.MethodGet {
-			allowed[route.Path] = "GET, HEAD" // the mux takes HEAD for GET
-		}
-	}
-	for path, method := range allowed {
-		s.mux.HandleFunc(path, s.handler(Route{handle: func(_ *Server, _ context.Context, w http.ResponseWriter, _ *http.Request, _ []byte) error {
-			w.Header().Set("Allow", method)
-			return errMethod
-		}}))
+		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
@@ -80,14 +78,37 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
 		buf.Reset()
-		err := readBody(buf, w, r, route.MaxBody)
+		err := route.allow(w, r)
+		if err == nil {
+			err = readBody(buf, w, r, route.MaxBody)
+		}
 		if err == nil {
 			err = route.handle(s, ctx, w, r, buf.Bytes())
 		}
+		if err != nil && route.Audited && !errors.Is(err, errMethod) {
+			err = s.recordRefusal(ctx, r, id, err)
+		}
 		if err != nil {
+			if route.ErrorHeader != "" {
+				_, text := answerTo(err)
+				w.Header()[route.ErrorHeader] = []string{text}
+			}
 			s.fail(w, r, id, err)
 		}
 	}
+}
+
+// allow refuses methods other than the route's.
+func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
+	if r.Method == route.Method || route.Method == "" || r.Method == http.MethodHead && route.Method == http.MethodGet {
+		return nil
+	}
+	allowed := route.Method
+	if allowed == http.MethodGet {
+		allowed = "GET, HEAD"
+	}
+	w.Header().Set("Allow", allowed)
+	return errMethod
 }
 
 // readBody reads the whole body, since some credentials cover it with a
@@ -114,28 +135,64 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 }
 
 // answerKeys handles every key request: who asks, what is asked, the keys,
-// the answer. Nothing is created before the request has been validated as a
-// whole.
+// the record, the answer. Nothing is created before the request has been
+// validated as a whole.
 func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+	return s.answerVendor(ctx, w, r, body, nil)
+}
+
+// answerVendor is answerKeys for a route that is used to more than SPEKE.
+func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	defer func() {
+		if err != nil {
+			err = &refusal{err, rec}
+		}
+	}()
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
 	}
+	if who, t, err = v.apply(r, who, t); err != nil {
+		return err
+	}
+	rec.Brand = who.Brand
+	pass, err := t.Gate.Enter(who.Credential)
+	if err != nil {
+		return err
+	}
+	defer pass.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err
 	}
+	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
+	if who.Sealed {
+		recipients, err := req.Recipients()
+		if err != nil {
+			return err
+		}
+		if err := s.auth.CheckRecipients(who, recipients); err != nil {
+			return err
+		}
+	}
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
+		rec.KIDs = req.KIDs()
 		return err
+	}
+	setDelivered(rec, req, answer)
+	if err := s.audit.Record(ctx, rec); err != nil {
+		return err // no record, no keys
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
-			slog.String("tenant", t.ID), slog.String("credential", who.Credential), slog.String("profile", req.Profile.String()),
+			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
 			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
 	}
 	h := w.Header()

@@ -7,13 +7,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"spekeasy/contentkey"
 	"spekeasy/cpix"
 	"spekeasy/drm"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
+	"spekeasy/internal/limit"
 	"spekeasy/speke"
 )
 
@@ -23,10 +26,15 @@ type Settings struct {
 	ID          string       `yaml:"id" json:"id"`
 	Credentials []Credential `yaml:"credentials,omitempty" json:"-"`
 
+	// Aliases are other names of the tenant on routes that name it, such as
+	// the ID that a vendor gave to it.
+	Aliases []string `yaml:"aliases,omitempty" json:"aliases,omitempty"`
+
 	KeySource   KeySource `yaml:"key_source,omitempty" json:"key_source,omitzero"`
-	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`         // as-asked, uuidv5, uuidv5-scheme, sha256-xor
-	KIDReuse    Reuse     `yaml:"kid_reuse,omitempty" json:"kid_reuse,omitzero"`       // one key ID under another content ID
-	SchemeReuse Reuse     `yaml:"scheme_reuse,omitempty" json:"scheme_reuse,omitzero"` // one key ID under another scheme
+	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`                   // as-asked, uuidv5, uuidv5-scheme, sha256-xor
+	Override    string    `yaml:"override_kid_rule,omitempty" json:"override_kid_rule,omitzero"` // where a request asks for it; by default sha256-xor
+	KIDReuse    Reuse     `yaml:"kid_reuse,omitempty" json:"kid_reuse,omitzero"`                 // one key ID under another content ID
+	SchemeReuse Reuse     `yaml:"scheme_reuse,omitempty" json:"scheme_reuse,omitzero"`           // one key ID under another scheme
 
 	DRM          drm.Settings        `yaml:"drm,omitempty" json:"drm,omitzero"`
 	V1Scheme     contentkey.Scheme   `yaml:"v1_scheme,omitempty" json:"v1_scheme,omitzero"` // what SPEKE v1 is signaled with; empty derives it
@@ -34,18 +42,16 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 }
 
-// Credential is a way in for a tenant's encryptors.
-type Credential struct {
-	Name  string `yaml:"name"`
-	Basic *Basic `yaml:"basic,omitempty"`
-}
+// Limits bound what the tenant may take, as a whole and with each credential.
+// There are none by default.
+type Limits struct {
+	limit.Settings `yaml:",inline"`
 
-// Basic is a user name and password.
-type Basic struct {
-	User     string `yaml:"user"`
-	Password string `yaml:"password"`
+	Credential    limit.Settings `yaml:"credential,omitempty" json:"credential,omitzero"`
+	NewKeysPerDay int            `yaml:"new_keys_per_day,omitempty" json:"new_keys_per_day,omitzero"`
 }
 
 // KeySource says what makes content keys.
@@ -91,7 +97,7 @@ type Output struct {
 // Build checks the settings and makes the tenant. The error names the member
 // that is wrong, never a secret.
 func (s *Settings) Build() (*Tenant, error) {
-	t := &Tenant{ID: s.ID}
+	t := &Tenant{ID: s.ID, Aliases: s.Aliases}
 	if err := keystore.CheckTenant(s.ID); err != nil {
 		return nil, fmt.Errorf("id: %w", err)
 	}
@@ -101,6 +107,14 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.KIDRule, err = kidrule.Parse(s.KIDRule); err != nil {
 		return nil, fmt.Errorf("kid_rule: %w", err)
+	}
+	if t.OverrideRule = kidrule.SHA256XOR; s.Override != "" {
+		if t.OverrideRule, err = kidrule.Parse(s.Override); err != nil {
+			return nil, fmt.Errorf("override_kid_rule: %w", err)
+		}
+	}
+	if slices.Contains(s.Aliases, "") {
+		return nil, errors.New("aliases: must not be empty")
 	}
 	if t.Reuse.RefuseKID, err = s.KIDReuse.refuse(); err != nil {
 		return nil, fmt.Errorf("kid_reuse: %w", err)
@@ -120,6 +134,9 @@ func (s *Settings) Build() (*Tenant, error) {
 			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
 		},
 	}
+	if err := s.Limits.build(t); err != nil {
+		return nil, fmt.Errorf("limits: %w", err)
+	}
 	if t.Policy.V1, err = drm.V1(s.DRM); err != nil {
 		return nil, fmt.Errorf("drm: %w", err)
 	}
@@ -133,6 +150,23 @@ func (s *Settings) Build() (*Tenant, error) {
 		return nil, fmt.Errorf("certificates: %w", err)
 	}
 	return t, nil
+}
+
+func (l *Limits) build(t *Tenant) error {
+	if err := l.Check(); err != nil {
+		return err
+	}
+	if err := l.Credential.Check(); err != nil {
+		return fmt.Errorf("credential: %w", err)
+	}
+	if l.NewKeysPerDay < 0 {
+		return errors.New("new_keys_per_day: must not be negative")
+	}
+	t.Gate = limit.NewGate(l.Settings, l.Credential, time.Now)
+	if l.NewKeysPerDay > 0 {
+		t.NewKeys = limit.NewKeys(l.NewKeysPerDay, time.Now)
+	}
+	return nil
 }
 
 func (s *KeySource) build() (keystore.Source, error) {
@@ -225,19 +259,4 @@ next:
 		return nil, fmt.Errorf("%q is no DRM system on offer", name)
 	}
 	return out, nil
-}
-
-// Check judges a credential.
-func (c *Credential) Check() error {
-	switch {
-	case c.Name == "":
-		return errors.New("name: required")
-	case c.Basic == nil:
-		return errors.New("no way in is given: basic")
-	case c.Basic.User == "" || c.Basic.Password == "":
-		return errors.New("basic: user and password are required")
-	case strings.Contains(c.Basic.User, ":"):
-		return errors.New("basic: user must not have a colon")
-	}
-	return nil
 }

@@ -14,23 +14,38 @@ import (
 	"crypto/x509"
 	"fmt"
 	"slices"
+	"strings"
 
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
+	"spekeasy/internal/limit"
 	"spekeasy/speke"
 )
 
 // ErrNotFound reports a tenant that does not exist.
 var ErrNotFound = errors.New("no such tenant")
 
-// Tenant is a customer, ready to serve. It is shared and must not be changed.
+// Tenant is a customer, ready to serve. It is shared and must not be changed;
+// copies of it count against the same limits.
 type Tenant struct {
 	ID           string
 	Policy       speke.Policy
 	Source       keystore.Source
 	KIDRule      kidrule.Rule
+	OverrideRule kidrule.Rule // on routes where a request may ask for other key IDs
+	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+
+	Gate    *limit.Gate       // where its requests pass; nil without limits
+	NewKeys func(n int) error // counts keys before they are made; nil without a quota
+}
+
+// Named reports whether a request that names its tenant so may mean this one.
+// The IDs of vendors are GUIDs, in any case.
+func (t *Tenant) Named(name string) bool {
+	return strings.EqualFold(name, t.ID) ||
+		slices.ContainsFunc(t.Aliases, func(alias string) bool { return strings.EqualFold(name, alias) })
 }
 
 // CertificatePolicy says to which certificates content keys may be encrypted,

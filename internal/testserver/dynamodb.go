@@ -1,3 +1,5 @@
+//go:build linux
+
 package testserver
 
 import (
@@ -6,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // NewDynamoDB starts dynoxide, a server that speaks DynamoDB's protocol. Its
@@ -34,7 +37,7 @@ func NewDynamoDB() (*Server, error) {
 		}
 		return c.Close() == nil
 	}
-	if err := s.Start(); err != nil {
+	if err := s.start(time.Now().Add(patience)); err != nil {
 		return nil, errors.Join(err, s.Stop())
 	}
 	return s, nil

@@ -1,3 +1,5 @@
+//go:build linux
+
 package testserver
 
 import (
@@ -11,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Postgres is a PostgreSQL server. Its databases compare texts by the rules
@@ -94,7 +97,7 @@ func (p *Postgres) init(bin string, major int) error {
 		lines := strings.Split(string(b), "\n")
 		return err == nil && len(lines) > 7 && lines[0] == strconv.Itoa(pid) && strings.TrimSpace(lines[7]) == "ready"
 	}
-	return p.Start()
+	return p.start(time.Now().Add(patience))
 }
 
 // unprivileged returns whom to run as, which is nil unless we are root:

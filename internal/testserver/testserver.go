@@ -1,3 +1,5 @@
+//go:build linux
+
 // Package testserver starts the database servers that stores are tested with:
 // real ones, as processes, each on a free port of the loopback interface and
 // with its data in a temporary folder. scripts/testdeps.sh installs them.
@@ -34,8 +36,7 @@ type Server struct {
 	exited  chan struct{}      // closed when process has ended
 }
 
-// newServer picks a port and a folder. The folder is open to other users,
-// since some servers refuse to run as root.
+// newServer picks a port and makes a folder.
 func newServer(name string) (*Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

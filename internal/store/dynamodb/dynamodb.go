@@ -20,6 +20,10 @@
 // A key is created by a conditional write, which also returns the one that is
 // there already. Several writes of a Commit share a transaction, for the
 // round trips that it saves; nothing depends on its being one.
+//
+// Whoever serves needs the permissions GetItem, BatchGetItem, Query, PutItem
+// and UpdateItem on the table; [Migrate] needs CreateTable, DescribeTable and
+// UpdateContinuousBackups to create it.
 package dynamodb
 
 import (
@@ -146,6 +150,9 @@ func connect(ctx context.Context, dsn string, o Options) (*DB, error) {
 			settings = append(settings, config.WithRegion(values[0]))
 		case "endpoint":
 			endpoint = values[0]
+			if e, err := url.Parse(endpoint); err != nil || e.Scheme != "http" && e.Scheme != "https" || e.Host == "" || e.User != nil {
+				return nil, fmt.Errorf("%s: endpoint is not of the form https://HOST", db.name())
+			}
 		default:
 			return nil, fmt.Errorf("%s: unknown parameter %q", db.name(), name)
 		}

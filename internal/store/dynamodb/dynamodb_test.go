@@ -56,7 +56,7 @@ func newTable() string { return tableAt("http://" + server.Addr) }
 
 // tableAt is newTable with another way to the server.
 func tableAt(endpoint string) string {
-	return fmt.Sprintf("dynamodb://test-%d?region=local&endpoint=%s", tables.Add(1), url.QueryEscape(endpoint))
+	return fmt.Sprintf("dynamodb://Test_Keys.%d?region=local&endpoint=%s", tables.Add(1), url.QueryEscape(endpoint))
 }
 
 func openTest(t testing.TB, dsn string) *DB {

@@ -194,7 +194,7 @@ func TestFaultsOfTheServer(t *testing.T) {
 		if err == nil && !reflect.DeepEqual(got, []keystore.Record{record(n)}) {
 			t.Errorf("%s: %+v", c.name, got)
 		}
-		if took > 5*time.Second {
+		if took > 8*time.Second {
 			t.Errorf("%s: it took %v", c.name, took)
 		}
 		stored, err := db.Keys(t.Context(), "acme", []contentkey.KID{record(n).KID})
@@ -207,16 +207,12 @@ func TestFaultsOfTheServer(t *testing.T) {
 // TestConflictsForEver ends when the time of a call does.
 func TestConflictsForEver(t *testing.T) {
 	m := newMiddle(t)
-	dsn := tableAt(m.URL)
-	openTest(t, dsn)
-	db, err := Open(t.Context(), dsn, Options{Timeout: 500 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openTest(t, tableAt(m.URL))
+	db.timeout = 500 * time.Millisecond
 	m.set(first(forEver, "TransactWriteItems", cancel("TransactionConflict")), nil)
 	start := time.Now()
-	_, err = db.Commit(t.Context(), []keystore.Record{record(1)}, []keystore.Binding{binding(1)})
-	if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 2*time.Second {
+	_, err := db.Commit(t.Context(), []keystore.Record{record(1)}, []keystore.Binding{binding(1)})
+	if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 5*time.Second {
 		t.Errorf("%v after %v", err, time.Since(start))
 	}
 }
@@ -245,17 +241,13 @@ func TestAnswersLost(t *testing.T) {
 // TestNoAnswer waits for a server that says nothing.
 func TestNoAnswer(t *testing.T) {
 	m := newMiddle(t)
-	dsn := tableAt(m.URL)
-	openTest(t, dsn)
-	db, err := Open(t.Context(), dsn, Options{Timeout: 300 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
+	db := openTest(t, tableAt(m.URL))
+	db.timeout = 300 * time.Millisecond
 	quiet := make(chan struct{})
 	defer close(quiet)
 	m.set(func(http.ResponseWriter, request) bool { <-quiet; return true }, nil)
 	start := time.Now()
-	if _, err := db.DataKeys(t.Context(), "acme"); !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 2*time.Second {
+	if _, err := db.DataKeys(t.Context(), "acme"); !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 5*time.Second {
 		t.Errorf("with our timeout: %v after %v", err, time.Since(start))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)

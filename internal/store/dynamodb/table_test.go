@@ -241,6 +241,8 @@ func TestOpenRefuses(t *testing.T) {
 		"no region":             {"dynamodb://keys?" + at, "AWS_REGION", nil},
 		"a misspelt parameter":  {"dynamodb://keys?regoin=local&" + at, `"regoin"`, nil},
 		"credentials":           {"dynamodb://id:" + secret + "@keys?region=local&" + at, "without credentials", nil},
+		"no endpoint":           {"dynamodb://keys?region=local&endpoint=" + secret, "not of the form https://HOST", nil},
+		"an endpoint's user":    {"dynamodb://keys?region=local&endpoint=http://id:" + secret + "@127.0.0.1", "not of the form https://HOST", nil},
 		"a path":                {"dynamodb://keys/" + secret + "?region=local", "want dynamodb://TABLE", nil},
 		"no name":               {"dynamodb://?region=local", "want dynamodb://TABLE", nil},
 		"a short name":          {"dynamodb://k?region=local", "want dynamodb://TABLE", nil},

@@ -159,12 +159,9 @@ func TestIdleConnectionsLost(t *testing.T) {
 // TestLocked waits for rows that another transaction holds.
 func TestLocked(t *testing.T) {
 	dsn := newDatabase(t, servers[18])
-	found(t, openTest(t, dsn))
-	db, err := Open(t.Context(), dsn, Options{Timeout: 200 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	patient, hasty, slow := openTest(t, dsn), openTest(t, dsn), openTest(t, dsn+"&statement_timeout=1000")
+	hasty.timeout = 200 * time.Millisecond
+	found(t, patient)
 	other, err := pgx.Connect(t.Context(), dsn)
 	if err != nil {
 		t.Fatal(err)
@@ -174,42 +171,34 @@ func TestLocked(t *testing.T) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	_, err = db.Commit(t.Context(), []keystore.Record{record(1)}, nil)
-	if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 2*time.Second {
+	_, err = hasty.Commit(t.Context(), []keystore.Record{record(1)}, nil)
+	if !errors.Is(err, keystore.ErrUnavailable) || time.Since(start) > 5*time.Second {
 		t.Errorf("with our timeout: %v after %v", err, time.Since(start))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err = db.Commit(ctx, []keystore.Record{record(1)}, nil)
+	_, err = patient.Commit(ctx, []keystore.Record{record(1)}, nil)
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("with the caller's deadline: %v", err)
 	}
-	slow, err := Open(t.Context(), dsn+"&statement_timeout=100", Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer slow.Close()
 	if _, err := slow.Commit(t.Context(), []keystore.Record{record(1)}, nil); !errors.Is(err, keystore.ErrUnavailable) {
 		t.Errorf("with a statement timeout: %v", err)
 	}
-	if got, err := db.Keys(t.Context(), "acme", []contentkey.KID{record(1).KID}); err != nil || len(got) != 0 {
+	if got, err := patient.Keys(t.Context(), "acme", []contentkey.KID{record(1).KID}); err != nil || len(got) != 0 {
 		t.Errorf("a read meanwhile: %d keys, %v", len(got), err)
 	}
 	if _, err := other.Exec(t.Context(), "COMMIT"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := db.Commit(t.Context(), []keystore.Record{record(1)}, nil); err != nil {
+	if _, err := patient.Commit(t.Context(), []keystore.Record{record(1)}, nil); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
 // TestPoolExhausted lets calls wait for a connection in vain.
 func TestPoolExhausted(t *testing.T) {
-	db, err := Open(t.Context(), newDatabase(t, servers[18])+"&pool_max_conns=1", Options{Migrate: true, Timeout: 100 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := openTest(t, newDatabase(t, servers[18])+"&pool_max_conns=1")
+	db.timeout = 100 * time.Millisecond
 	conn, err := db.pool.Acquire(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +207,7 @@ func TestPoolExhausted(t *testing.T) {
 		t.Errorf("without a free connection: %v", err)
 	}
 	conn.Release()
+	db.timeout = defaultTimeout
 	if _, err := db.DataKeys(t.Context(), "acme"); err != nil {
 		t.Errorf("with a free connection: %v", err)
 	}

@@ -129,13 +129,13 @@ func TestMigrateWaits(t *testing.T) {
 	}
 	done := make(chan error)
 	go func() {
-		_, _, err := Migrate(t.Context(), dsn+"&statement_timeout=100")
+		_, _, err := Migrate(t.Context(), dsn+"&statement_timeout=1000")
 		done <- err
 	}()
 	select {
 	case err := <-done:
 		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(300 * time.Millisecond):
+	case <-time.After(1500 * time.Millisecond):
 	}
 	if _, err := other.Exec(t.Context(), "ROLLBACK"); err != nil {
 		t.Fatal(err)

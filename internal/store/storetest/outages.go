@@ -139,7 +139,7 @@ func Outages(t *testing.T, open func(*testing.T) Store, kill, start func() error
 		}
 	}
 	t.Logf("%d keys as they were handed out, %d requests refused within %v", len(all.keys), all.refused, all.slowest)
-	if all.slowest > 3*time.Second {
+	if all.slowest > 6*time.Second {
 		t.Errorf("a refusal took %v", all.slowest)
 	}
 	if err := k.Close(t.Context()); err != nil {
