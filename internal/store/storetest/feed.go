@@ -110,9 +110,6 @@ func feedOnce(t *testing.T, f *feed) {
 }
 
 func feedEnds(t *testing.T, f *feed) {
-	if end, err := f.FeedEnd(t.Context(), tenant); err != nil || end != "" {
-		t.Errorf("the end of an empty feed is %q, %v", end, err)
-	}
 	commit(t, f, nil, binding(1), binding(2))
 	_, next := f.follow(t, tenant, "", 2)
 	end, err := f.FeedEnd(t.Context(), tenant)
@@ -180,8 +177,11 @@ func feedRacers(t *testing.T, f *feed) {
 		if done.Load() && overdue.IsZero() {
 			overdue = time.Now().Add(f.settle + 5*time.Second)
 		}
-		if len(page) == 0 && done.Load() && time.Now().After(overdue) {
-			break
+		if len(page) == 0 {
+			if done.Load() && time.Now().After(overdue) {
+				break
+			}
+			time.Sleep(time.Millisecond)
 		}
 	}
 	wg.Wait()
