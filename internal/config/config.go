@@ -202,7 +202,7 @@ func Dev(listen, data, base string) *Config {
 	c := Default()
 	c.Listen, c.Data = listen, data
 	dev := tenant.Settings{
-		ID:          DevTenant,
+		ID: DevTenant,
 		Credentials: []tenant.Credential{{
 			Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
 			Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},

@@ -11,11 +11,10 @@ import (
 // nothing. The rules for methods are those of [Store].
 type Feed interface {
 	// FollowBindings returns at most limit bindings of a tenant that come
-	// after a position in the feed, as they are now, and the position after
-	// the last of them; after itself when there are none. The position "" is
-	// the beginning. The error is [ErrPosition] for a position that is not one
-	// of this feed.
-	FollowBindings(ctx context.Context, tenant, after string, limit int) (page []Binding, next string, err error)
+	// after a position in the feed, as they are now. The position "" is the
+	// beginning. The error is [ErrPosition] for a position that is not one of
+	// this feed.
+	FollowBindings(ctx context.Context, tenant, after string, limit int) ([]Followed, error)
 
 	// FeedEnd returns the position after everything that FollowBindings can
 	// return now.
@@ -29,6 +28,12 @@ type Feed interface {
 	// not if the version kept is another than the one given, 0 being that of
 	// a name without value. The next version is one more.
 	SetNote(ctx context.Context, name string, value []byte, version int64) (done bool, err error)
+}
+
+// Followed is a binding in the feed.
+type Followed struct {
+	Binding
+	Position string // behind it
 }
 
 // ErrPosition reports a position that is not one of the feed, for example
