@@ -44,6 +44,7 @@ func TestImports(t *testing.T) {
 		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/limit", "internal/password", "speke"},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/binding":     {"contentkey", "drm", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant"},
 		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},

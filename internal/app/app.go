@@ -57,6 +57,7 @@ type App struct {
 	log      *slog.Logger
 	listener *listenerTLS                  // nil for plain HTTP
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -82,7 +83,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	handler := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	if err := a.mountBindings(handler); err != nil {
+		return nil, err
+	}
+	a.Handler = handler
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -152,6 +157,9 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	served := make(chan error, 1)

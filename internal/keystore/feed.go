@@ -36,9 +36,10 @@ type Followed struct {
 	Position string // behind it
 }
 
-// ErrPosition reports a position that is not one of the feed, for example
-// because the database is an older copy of the one that it was in.
-var ErrPosition = errors.New("no such position in the feed of bindings")
+// ErrPosition reports a position that is not one of the feed, or of the pages
+// of bindings, for example because the database is an older copy of the one
+// that it was in.
+var ErrPosition = errors.New("no such position among the bindings")
 
 // ErrNoFeed reports a store whose bindings cannot be followed.
 var ErrNoFeed = errors.New("this kind of store has no feed of bindings")
