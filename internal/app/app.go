@@ -64,6 +64,7 @@ type App struct {
 	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
 	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -171,6 +172,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+	defer a.runBeside(ctx)()
 	for _, f := range a.onDrain {
 		srv.RegisterOnShutdown(f)
 	}
