@@ -46,7 +46,7 @@ var ErrNoFeed = errors.New("this kind of store has no feed of bindings")
 
 // Feed returns the feed of bindings.
 func (k *Keystore) Feed() (Feed, error) {
-	f, ok := k.store.(Feed)
+	f, ok := underlying(k.store).(Feed)
 	if !ok {
 		return nil, ErrNoFeed
 	}
