@@ -105,6 +105,7 @@ func (r Replay) Replay(ctx context.Context, feed keystore.Feed, tenant, name str
 		return 0, ErrNoDelivery
 	}
 	d.Failures, d.FailingSince, d.NextTry = 0, time.Time{}, time.Time{}
+	d.Holder, d.Lease = "", time.Time{} // of a process that may be gone
 	if r.All {
 		d.Position, d.Dead, d.Again = "", nil, nil
 	}
