@@ -64,6 +64,8 @@ type App struct {
 	listener *listenerTLS                  // nil for plain HTTP
 	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -93,7 +95,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
-	a.Handler = s.WithPackagers(packager.New(a.Keystore))
+	s.WithPackagers(packager.New(a.Keystore))
+	if err := a.mountBindings(s); err != nil {
+		return nil, err
+	}
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -167,6 +173,10 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+	defer a.runBeside(ctx)()
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	stopAdmin := a.serveAdmin()

@@ -188,6 +188,9 @@ func (p *packaging) ask(s *Server, ctx context.Context, r *http.Request, body []
 		return nil, err
 	}
 	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if err := mayAsk(who); err != nil {
+		return nil, err
+	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return nil, err

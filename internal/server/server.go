@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -78,6 +79,15 @@ func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent s
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
+}
+
+// Mount gives the paths of a pattern to another handler, which finds the
+// request's ID in the header of its answer.
+func (s *Server) Mount(pattern string, h http.Handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()[headerRequestID] = []string{requestID(r)}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Health serves the probes of load balancers and orchestrators, which bring
@@ -186,6 +196,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if err := mayAsk(who); err != nil {
+		return err
+	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
@@ -246,6 +259,14 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		// The keys are stored; the encryptor will ask again.
 		s.log.LogAttrs(ctx, slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
 			slog.String("tenant", t.ID), slog.String("error", err.Error()))
+	}
+	return nil
+}
+
+// mayAsk refuses a credential that is not for content keys.
+func mayAsk(who *auth.Principal) error {
+	if !who.Encryptor {
+		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
 	}
 	return nil
 }
