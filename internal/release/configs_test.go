@@ -1,6 +1,7 @@
 package main
 
 import (
+	"compress/gzip"
 	"net/url"
 	"os"
 	"os/exec"
@@ -124,5 +125,32 @@ func TestComposeServers(t *testing.T) {
 	}
 	if servers != 3 {
 		t.Errorf("%d servers", servers)
+	}
+}
+
+// The chart is packed under the version that is released, its own file first.
+func TestChart(t *testing.T) {
+	t.Chdir("../..")
+	for version, want := range map[string]string{"v1.2.3": "1.2.3", "v1.2.3-rc.1": "1.2.3-rc.1", "0441067": "0.0.0-g0441067"} {
+		r := &release{src: source{version: version, time: testSource.time}, dir: t.TempDir()}
+		if err := r.chart(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(filepath.Join(r.dir, "spekeasy-chart_"+want+".tgz"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		z, err := gzip.NewReader(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers, texts := unpack(t, z)
+		if headers[0].Name != "spekeasy/Chart.yaml" || len(headers) < 10 || texts["spekeasy/templates/deployment.yaml"] == nil {
+			t.Errorf("%d files, the first is %s", len(headers), headers[0].Name)
+		}
+		if text := string(texts["spekeasy/Chart.yaml"]); !strings.Contains(text, "\nversion: "+want+"\nappVersion: \""+version+"\"\n") {
+			t.Errorf("%s:\n%s", version, text)
+		}
 	}
 }
