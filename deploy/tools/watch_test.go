@@ -33,7 +33,9 @@ const (
 func served(t *testing.T) map[string][]string {
 	t.Helper()
 	m := metrics.New(metrics.Build{Version: "v1.2.3"})
-	m.Upstream("one")
+	m.Upstreams(func() []metrics.Upstream {
+		return []metrics.Upstream{{Name: "one", Failed: map[string]uint64{"timeout": 1}, Fixed: map[string]uint64{"namespace": 1}}}
+	})
 	m.Keystore(func() keystore.Stats { return keystore.Stats{} })
 	m.Expiries(func() []metrics.Expiry {
 		return []metrics.Expiry{{Name: "listener", At: time.Unix(1, 0)}, {Tenant: "acme", Name: "a", At: time.Unix(1, 0)}}
