@@ -141,6 +141,10 @@ func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
 	return errMethod
 }
 
+// maxTrusted is how much memory a body gets for announcing its length; the
+// rest it gets as it comes.
+const maxTrusted = 64 << 10
+
 // readBody reads the whole body, since some credentials cover it with a
 // signature. A body that is too long is [errTooLarge] and one that breaks off
 // is [errBody].
@@ -152,7 +156,7 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 		return errTooLarge
 	}
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, maxTrusted)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
