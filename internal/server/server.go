@@ -40,6 +40,7 @@ type Authenticator interface {
 	Challenge(h http.Header, err error)
 	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
 	IssuesTokens() bool
+	Remote(r *http.Request) string
 	JWKS() []byte
 	Token(r *http.Request, body []byte) (*auth.Token, error)
 }
@@ -177,7 +178,7 @@ func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
 func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r)}
 	defer func() {
 		if err != nil {
 			err = &refusal{err, rec}
