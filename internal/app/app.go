@@ -162,10 +162,10 @@ func (a *App) Close(ctx context.Context) error {
 // for.
 const drainTime = 25 * time.Second
 
-// Serve answers requests on the listener until ctx ends, then drains: no new
-// connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
-	srv := &http.Server{
+// httpServer bounds what a client may take: a slow one its own connection, for
+// so long, and nobody else's.
+func (a *App) httpServer() *http.Server {
+	return &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -174,6 +174,12 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
+	srv := a.httpServer()
 	defer a.runBeside(ctx)()
 	for _, f := range a.onDrain {
 		srv.RegisterOnShutdown(f)
