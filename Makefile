@@ -1,10 +1,11 @@
 # Every target is one line; what CI runs is what `make` runs.
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test deps lint fuzz bench cover clean
+.PHONY: build lambda test deps lint fuzz bench cover clean
 
 build: ; CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/spekeasy ./cmd/spekeasy
-test: deps build lint ; ./scripts/test.sh
+lambda: ; ./scripts/lambda.sh
+test: deps build lambda lint ; ./scripts/test.sh
 deps: ; ./scripts/testdeps.sh
 lint: bin/golangci-lint ; go vet ./... && bin/golangci-lint run ./...
 fuzz: ; ./scripts/fuzz.sh 1m

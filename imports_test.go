@@ -49,6 +49,9 @@ func TestImports(t *testing.T) {
 		"internal/password":    {},
 		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
+
+		"internal/lambdahttp":     {"internal/auth"},
+		"internal/secretsmanager": {},
 	} {
 		if imports[pkg] == nil {
 			t.Errorf("%s does not exist", pkg)

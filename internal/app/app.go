@@ -32,6 +32,10 @@ type Backends struct {
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
+
+	// FlushEvery is how often the last-seen times of bindings are written in
+	// the background; 0 leaves it to the keystore.
+	FlushEvery time.Duration
 }
 
 // OpenStore opens a database.
@@ -119,7 +123,7 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if err := o.OpenStore(ctx, true); err != nil {
 		return err
 	}
-	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
+	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), FlushEvery: b.FlushEvery, Log: a.log}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
