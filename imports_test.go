@@ -47,7 +47,10 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
-		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
+		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/telemetry", "internal/tenant", "speke"},
+		"internal/metrics":     {"internal/keystore"},
+		"internal/telemetry":   {},
+		"internal/ops":         {},
 		"internal/config":      {"internal/tenant"},
 
 		"internal/lambdahttp":     {"internal/auth"},

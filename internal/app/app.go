@@ -17,12 +17,11 @@ import (
 	"runtime"
 	"time"
 
-	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/ops"
 	"spekeasy/internal/server"
-	"spekeasy/internal/tenant"
 )
 
 // Backends are the technologies that a binary was built with, by the scheme
@@ -52,15 +51,22 @@ type OpenKeyManager func(ctx context.Context, u *url.URL, create bool) (keystore
 
 // App is a built server.
 type App struct {
-	Config   *config.Config
-	Store    *url.URL // where keys are kept
-	KEK      *url.URL // what wraps their data keys
-	Keystore *keystore.Keystore
-	Handler  http.Handler
-	TLS      *tls.Config // of the listener; nil for plain HTTP
+	Config    *config.Config
+	Store     *url.URL // where keys are kept
+	KEK       *url.URL // what wraps their data keys
+	Keystore  *keystore.Keystore
+	Customers *Customers
+	Handler   http.Handler
+	TLS       *tls.Config // of the listener; nil for plain HTTP
 
-	log   *slog.Logger
-	close []func(context.Context) error // in the order of opening
+	Health *ops.Health
+	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
+
+	log      *slog.Logger
+	watch    watch
+	listener *listenerTLS                  // nil for plain HTTP
+	admin    net.Listener                  // nil for none
+	close    []func(context.Context) error // in the order of opening
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -75,25 +81,33 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
-	recorder, err := a.openAudit(b, userAgent)
+	a.watching(userAgent)
+	log = a.log
+	audited, err := a.openAudit(b, userAgent)
 	if err != nil {
 		return nil, err
 	}
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c, log)
-	if err != nil {
+	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
-	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
+	s.Observe(a.watch.metrics, a.watch.tracer)
+	a.Handler = s
+	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
-	if a.TLS != nil {
+	if a.listener != nil {
+		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
+	a.watch.metrics.Keystore(a.Keystore.Stats)
+	a.watch.metrics.Expiries(a.expiries)
+	a.openHealth(ctx)
+	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
 	return a, nil
 }
 
@@ -123,31 +137,15 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if err := o.OpenStore(ctx, true); err != nil {
 		return err
 	}
-	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), FlushEvery: b.FlushEvery, Log: a.log}
+	options := keystore.Options{
+		CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), FlushEvery: b.FlushEvery,
+		Log: a.log, Observe: a.watch.call,
+	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
-}
-
-// customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
-	tenants := make(tenant.Static, len(c.Tenants))
-	for i := range c.Tenants {
-		s := &c.Tenants[i]
-		t, err := s.Build()
-		if err != nil {
-			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
-		}
-		tenants[s.ID] = t
-	}
-	o, err := authOptions(c, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	authenticator, err := auth.New(c.Tenants, o)
-	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.
@@ -166,7 +164,7 @@ const drainTime = 25 * time.Second
 
 // Serve answers requests on the listener until ctx ends, then drains: no new
 // connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) error {
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	srv := &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -177,6 +175,8 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	defer runtime.KeepAlive(gcHeadroom())
+	stopAdmin := a.serveAdmin()
+	defer func() { err = errors.Join(err, stopAdmin()) }()
 	served := make(chan error, 1)
 	go func() {
 		if a.TLS != nil {
@@ -191,6 +191,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	a.Health.Drain()
 	a.log.Info("draining")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()

@@ -6,6 +6,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,8 +14,10 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -30,6 +33,17 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Authenticator finds out who sent a request; it is [auth.Authenticator]
+// behind whatever changes its credentials meanwhile.
+type Authenticator interface {
+	Authenticate(r *http.Request, body []byte) (*auth.Principal, error)
+	Challenge(h http.Header, err error)
+	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
+	IssuesTokens() bool
+	JWKS() []byte
+	Token(r *http.Request, body []byte) (*auth.Token, error)
+}
+
 // Recorder writes the audit log. When it returns an error, which wraps
 // [audit.ErrUnavailable], no key leaves.
 type Recorder interface {
@@ -38,26 +52,37 @@ type Recorder interface {
 
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
-	auth      *auth.Authenticator
+	auth      Authenticator
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
 	userAgent string
 	log       *slog.Logger
+	observer  Observer          // nil for nobody
+	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
+	answers   sync.Pool // of *[]byte
 }
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
+	s.answers.New = func() any { return new([]byte) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
+}
+
+// Health serves the probes of load balancers and orchestrators, which bring
+// no credential and are told no more than whether all is well.
+func (s *Server) Health(live, ready http.Handler) {
+	s.mux.Handle("/livez", live)
+	s.mux.Handle("/readyz", ready)
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -70,10 +95,12 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
 		ctx := r.Context()
+		var limit *timeLimit
 		if route.Timeout > 0 {
-			limit := newTimeLimit(ctx, route.Timeout)
+			limit = newTimeLimit(ctx, route.Timeout)
 			defer limit.release()
 			ctx = limit
+			s.begin(limit, &route, r, id)
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -93,7 +120,10 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 				_, text := answerTo(err)
 				w.Header()[route.ErrorHeader] = []string{text}
 			}
-			s.fail(w, r, id, err)
+			s.fail(ctx, w, r, id, err)
+		}
+		if limit != nil {
+			s.end(limit, &route, err)
 		}
 	}
 }
@@ -158,6 +188,8 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted := note(ctx)
+	noted.class = t.Class
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
@@ -171,6 +203,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if who.Sealed {
 		recipients, err := req.Recipients()
@@ -181,10 +214,16 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			return err
 		}
 	}
+	room := s.answers.Get().(*[]byte)
+	defer s.answers.Put(room)
+	req.Room = *room
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		rec.KIDs = req.KIDs()
 		return err
+	}
+	if cap(answer.Body) > cap(*room) && cap(answer.Body) <= maxRoom {
+		*room = answer.Body[:0]
 	}
 	setDelivered(rec, req, answer)
 	if err := s.audit.Record(ctx, rec); err != nil {
@@ -193,7 +232,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
-			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent)
@@ -208,6 +247,12 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	return nil
 }
+
+// firstOf bounds a line of the log; the audit log has all.
+func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
+
+// maxRoom is how much memory of an answer, in bytes, is kept for the next.
+const maxRoom = 256 << 10
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {
