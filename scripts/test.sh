@@ -11,4 +11,5 @@ go test -timeout 10m ./cmd/... ./internal/backup
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)
+(cd examples/aws/sdktest && go test ./...)
 ./scripts/fuzz.sh 3s
