@@ -44,6 +44,8 @@ type Config struct {
 	Telemetry Telemetry `yaml:"telemetry"`
 
 	Tenants []tenant.Settings `yaml:"tenants"`
+
+	lines map[string]int // of the file, by member
 }
 
 // TLS is about the listener. Without files it speaks plain HTTP, for a proxy

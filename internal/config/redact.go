@@ -35,7 +35,8 @@ const redacted = "(left out)"
 func Redact(text []byte) ([]byte, error) {
 	var file yaml.MapSlice
 	if err := yaml.UnmarshalWithOptions(text, &file, yaml.UseOrderedMap()); err != nil {
-		return nil, lineError(err, nil)
+		_, fault := reword(err, nil)
+		return nil, fault
 	}
 	return yaml.Marshal(redact("", file))
 }
