@@ -5,8 +5,8 @@ GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 build: ; CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/spekeasy ./cmd/spekeasy
 man: build ; bin/spekeasy man bin/man
-lambda: ; ./scripts/lambda.sh
-test: deps build lambda lint ; ./scripts/test.sh
+lambda: ; mkdir -p bin && go run ./internal/release -lambda bin
+test: deps build lint ; ./scripts/test.sh
 deps: ; ./scripts/testdeps.sh
 lint: bin/golangci-lint ; go vet ./... && bin/golangci-lint run ./...
 fuzz: ; ./scripts/fuzz.sh 1m
