@@ -34,10 +34,6 @@ const (
 	// flushEvery is the least time between writes of last-seen times.
 	flushEvery = 30 * time.Second
 
-	// never keeps the keystore from flushing in the background: a function
-	// stands still as soon as it has answered.
-	never = 10000 * time.Hour
-
 	// endTime is how long the end of the process may take. Lambda gives half
 	// a second.
 	endTime = 400 * time.Millisecond
@@ -90,8 +86,8 @@ func (f *function) backends() app.Backends {
 				return envkey.Open(u, f.lookup)
 			},
 		},
-		Stdout:     f.stdout,
-		FlushEvery: never,
+		Stdout: f.stdout,
+		Still:  true,
 	}
 }
 
@@ -158,6 +154,8 @@ func (f *function) config(ctx context.Context, secrets *secretsmanager.Set) (*co
 		return nil, fmt.Errorf("configuration: %w", err)
 	case c.TLS.On():
 		return nil, errors.New("configuration: tls: what is in front of a function speaks TLS for it")
+	case c.Telemetry.Endpoint != "":
+		return nil, errors.New("configuration: telemetry: a function stands still after its answer and cannot send any")
 	case c.Audit.Off == (c.Audit.Stdout == config.StdoutOnly):
 		return nil, errors.New("configuration: audit: a function keeps no files; set audit.stdout to only, or audit.off")
 	}

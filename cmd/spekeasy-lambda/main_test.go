@@ -193,6 +193,7 @@ func TestConfigurationFaults(t *testing.T) {
 		"whole, not a field": {"${" + "secretsmanager:" + secretARN + "}", "configuration: line 1"},
 		"files of records":   {strings.ReplaceAll(good, "audit: {stdout: only}", ""), "a function keeps no files"},
 		"TLS":                {good + "tls: {cert_file: a, key_file: b}\n", "speaks TLS for it"},
+		"telemetry":          {good + "telemetry: {endpoint: \"http://127.0.0.1:4318\"}\n", "cannot send any"},
 		"SQLite":             {strings.ReplaceAll(good, "store: dynamodb:", "store: sqlite:"), "not a kind of database that this binary knows"},
 		"unknown member":     {good + "stroe: x\n", "stroe"},
 	} {

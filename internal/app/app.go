@@ -32,9 +32,10 @@ type Backends struct {
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
 
-	// FlushEvery is how often the last-seen times of bindings are written in
-	// the background; 0 leaves it to the keystore.
-	FlushEvery time.Duration
+	// Still means that the process stands still between requests, so that
+	// nothing may be done in the background: no probes, and last-seen times
+	// are written when the keystore is told to.
+	Still bool
 }
 
 // OpenStore opens a database.
@@ -106,10 +107,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
-	a.openHealth(ctx)
-	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	if !b.Still {
+		a.openHealth(ctx)
+		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	}
 	return a, nil
 }
+
+// never is longer than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
 
@@ -137,9 +143,9 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if err := o.OpenStore(ctx, true); err != nil {
 		return err
 	}
-	options := keystore.Options{
-		CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), FlushEvery: b.FlushEvery,
-		Log: a.log, Observe: a.watch.call,
+	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
+	if b.Still {
+		options.FlushEvery = never
 	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
