@@ -17,6 +17,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -56,6 +57,7 @@ type Server struct {
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
+	packagers *packager.Provider // nil for none
 	userAgent string
 	log       *slog.Logger
 	observer  Observer          // nil for nobody

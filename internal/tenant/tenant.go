@@ -37,6 +37,8 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+	TrackMap     TrackMap // for packagers
+	CPIXLabels   Labels   // the same
 
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
