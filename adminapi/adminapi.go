@@ -92,6 +92,8 @@ type Credential struct {
 	NotBefore string `json:"not_before,omitzero" doc:"A date or a time (RFC 3339); good from the beginning if absent."`
 	Expires   string `json:"expires,omitzero" doc:"A date or a time (RFC 3339); never if absent."`
 
+	Roles []string `json:"roles,omitempty" enum:"encryptor,entitlement" doc:"What it may do; encryptor if absent."`
+
 	Basic               *Basic               `json:"basic,omitempty"`
 	APIKey              *APIKey              `json:"api_key,omitempty"`
 	Token               *Token               `json:"token,omitempty"`
@@ -102,6 +104,7 @@ type Credential struct {
 	DeliveryCertificate *DeliveryCertificate `json:"delivery_certificate,omitempty"`
 	IAM                 *IAM                 `json:"iam,omitempty"`
 	SigV4               *SigV4               `json:"sigv4,omitempty"`
+	WidevineSigner      *WidevineSigner      `json:"widevine_signer,omitempty"`
 }
 
 // Secret returns the secret of the credential as far as it is known, "" for
@@ -199,6 +202,16 @@ type SigV4 struct {
 	AccessKeyID     string   `json:"access_key_id,omitzero" doc:"Made up if absent."`
 	SecretAccessKey Secret   `json:"secret_access_key,omitzero" doc:"16 to 72 characters; made up if absent."`
 	Regions         []string `json:"regions" nullable:"false"`
+}
+
+// WidevineSigner is a packager that signs its requests as those to Widevine's
+// key server are signed.
+type WidevineSigner struct {
+	Name         string `json:"name,omitzero" doc:"By default the tenant's ID."`
+	AESKey       Secret `json:"aes_key,omitzero" doc:"Hexadecimal, 16 or 32 bytes; made up if absent and there is no RSA key."`
+	AESIV        Secret `json:"aes_iv,omitzero" doc:"Hexadecimal, 16 bytes; made up with the key."`
+	RSAPublicKey string `json:"rsa_public_key,omitzero" doc:"PEM, instead of the AES key."`
+	Test         bool   `json:"test,omitzero" doc:"Allows Google's public test key."`
 }
 
 // States of a credential.

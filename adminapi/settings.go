@@ -23,6 +23,7 @@ type TenantSettings struct {
 	Contract     Contract          `json:"contract,omitzero"`
 	Certificates Certificates      `json:"certificates,omitzero"`
 	Output       Output            `json:"output,omitzero"`
+	Packager     Packager          `json:"packager,omitzero"`
 	Limits       TenantLimits      `json:"limits,omitzero"`
 	Brands       map[string]Brand  `json:"brands,omitempty" doc:"Applications below the tenant with limits of their own."`
 }
@@ -72,4 +73,11 @@ type TenantLimits struct {
 // Brand is an application below a tenant.
 type Brand struct {
 	Limits Limits `json:"limits,omitzero"`
+}
+
+// Packager is about packagers, which ask for the keys of a content by the type
+// of a track.
+type Packager struct {
+	Tracks     map[string][]string `json:"tracks,omitempty" doc:"Values of intendedTrackType by the packager's track type."`
+	CPIXLabels string              `json:"cpix_labels,omitzero"`
 }

@@ -57,8 +57,14 @@ func credentialOf(in *adminapi.Credential) (*tenant.Credential, error) {
 		return nil, err
 	}
 	public.SetSecret("")
+	if s := public.WidevineSigner; s != nil {
+		s.AESKey, s.AESIV = "", ""
+	}
 	if err := convert(c, public); err != nil {
 		return nil, fmt.Errorf("credential %s: %w", in.Name, err)
+	}
+	if s := in.WidevineSigner; s != nil {
+		c.WidevineSigner.AESKey, c.WidevineSigner.AESIV = tenant.Secret(s.AESKey), tenant.Secret(s.AESIV)
 	}
 	if p := c.Plain(); p != nil {
 		*p = tenant.Secret(secret)

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -169,6 +170,13 @@ func complete(c *tenant.Credential, user string) {
 	case c.SigV4 != nil:
 		def(&c.SigV4.AccessKeyID, "SPKE"+rand.Text()[:16])
 		secret += rand.Text()[:14] // as long as those of AWS
+	case c.WidevineSigner != nil:
+		def(&c.WidevineSigner.Name, user)
+		if s := c.WidevineSigner; s.AESKey == "" && s.RSAPublicKey == "" {
+			var made [48]byte
+			rand.Read(made[:])
+			s.AESKey, s.AESIV = tenant.Secret(hex.EncodeToString(made[:32])), tenant.Secret(hex.EncodeToString(made[32:]))
+		}
 	}
 	if p := c.Plain(); p != nil && *p == "" {
 		*p = tenant.Secret(secret)
@@ -212,6 +220,9 @@ func (c *call) addCredential(ctx context.Context, tenantID string, cred *tenant.
 	}
 	c.refresh(ctx)
 	info, err := a.info(stored, adminapi.OriginStore, d.Version, secret)
+	if s := cred.WidevineSigner; s != nil {
+		info.WidevineSigner.AESKey, info.WidevineSigner.AESIV = adminapi.Secret(s.AESKey), adminapi.Secret(s.AESIV)
+	}
 	return &tagged[adminapi.CredentialInfo]{etag(d.Version), info}, err
 }
 

@@ -47,7 +47,9 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
+	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"` // are told of each new use of a content key
 
 	// ClearKeys refuses requests without a certificate to encrypt content keys
 	// to.
@@ -166,6 +168,10 @@ func (s *Settings) Build() (*Tenant, error) {
 	if t.RefuseClear, err = s.ClearKeys.refuse(); err != nil {
 		return nil, fmt.Errorf("clear_keys: %w", err)
 	}
+	if err := checkWebhooks(s.Webhooks); err != nil {
+		return nil, err
+	}
+	t.Webhooks = s.Webhooks
 	if err := s.Limits.build(t); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}
@@ -183,6 +189,9 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	if err := s.Packager.build(t); err != nil {
+		return nil, fmt.Errorf("packager: %w", err)
 	}
 	return t, nil
 }

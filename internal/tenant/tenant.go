@@ -37,7 +37,10 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
-	RefuseClear  bool // content keys leave encrypted or not at all
+	RefuseClear  bool     // content keys leave encrypted or not at all
+	TrackMap     TrackMap // for packagers
+	CPIXLabels   Labels   // the same
+	Webhooks     []Webhook
 
 	Gate    *limit.Gate            // where its requests pass; nil without limits
 	Brands  map[string]*limit.Gate // where requests for brands with bounds of their own pass

@@ -113,6 +113,8 @@ func (v *Vault) Credential(ctx context.Context, d *Document, owner string, c *St
 		secret = string(c.Digest.Password)
 	case c.SigV4 != nil:
 		secret = string(c.SigV4.SecretAccessKey)
+	case c.WidevineSigner != nil && c.WidevineSigner.AESKey != "":
+		secret = string(c.WidevineSigner.AESKey + ":" + c.WidevineSigner.AESIV)
 	}
 	if d.Body, err = json.Marshal(&b); err != nil {
 		return fmt.Errorf("credential %s: %w", d.ID, err)
@@ -145,11 +147,14 @@ func (v *Vault) OpenCredential(ctx context.Context, d *Document) (*StoredCredent
 		c.Digest.Password = Secret(secret)
 	case c.SigV4 != nil:
 		c.SigV4.SecretAccessKey = Secret(secret)
+	case c.WidevineSigner != nil && len(secret) > 0:
+		key, iv, _ := strings.Cut(string(secret), ":")
+		c.WidevineSigner.AESKey, c.WidevineSigner.AESIV = Secret(key), Secret(iv)
 	}
 	return c, nil
 }
 
-// Plain returns where a credential of a kind with a secret has it in plain
+// Plain returns where a credential of a kind with one secret has it in plain
 // text, and nil for other kinds.
 func (c *Credential) Plain() *Secret {
 	switch {
@@ -192,6 +197,8 @@ func (c *Credential) Kind() string {
 		return "iam"
 	case c.SigV4 != nil:
 		return "sigv4"
+	case c.WidevineSigner != nil:
+		return "widevine_signer"
 	}
 	return ""
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"spekeasy/internal/store/storetest"
 	"spekeasy/internal/testserver"
@@ -113,6 +114,15 @@ func TestRacersInThreeProcesses(t *testing.T) {
 
 func TestDocuments(t *testing.T) {
 	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newTable()) })
+}
+
+func TestFeed(t *testing.T) {
+	const settle = 500 * time.Millisecond
+	storetest.RunFeed(t, storetest.FeedOptions{Settle: settle}, func(t *testing.T) storetest.FeedStore {
+		db := openTest(t, newTable())
+		db.settle = settle
+		return db
+	})
 }
 
 func TestCustodian(t *testing.T) {

@@ -69,6 +69,12 @@ func TestDocuments(t *testing.T) {
 	})
 }
 
+func TestFeed(t *testing.T) {
+	storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestCustodian(t *testing.T) {
 	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept {
 		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
