@@ -69,6 +69,8 @@ type App struct {
 	listener *listenerTLS                  // nil for plain HTTP
 	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -98,7 +100,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
-	a.Handler = s.WithPackagers(packager.New(a.Keystore))
+	s.WithPackagers(packager.New(a.Keystore))
+	if err := a.mountBindings(s); err != nil {
+		return nil, err
+	}
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -169,10 +175,10 @@ func (a *App) Close(ctx context.Context) error {
 // for.
 const drainTime = 25 * time.Second
 
-// Serve answers requests on the listener until ctx ends, then drains: no new
-// connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
-	srv := &http.Server{
+// httpServer bounds what a client may take: a slow one its own connection, for
+// so long, and nobody else's.
+func (a *App) httpServer() *http.Server {
+	return &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -180,6 +186,16 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
+	srv := a.httpServer()
+	defer a.runBeside(ctx)()
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	stopAdmin := a.serveAdmin()

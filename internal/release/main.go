@@ -39,7 +39,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to undo
+		os.Exit(1)
 	}
 }
 
@@ -227,22 +227,19 @@ const chartDir = "deploy/helm/spekeasy"
 func (r *release) chart(context.Context) error {
 	number := strings.TrimPrefix(r.src.version, "v")
 	if strings.Count(strings.SplitN(number, "-", 2)[0], ".") != 2 {
-		number = "0.0.0-" + number // a commit that has no version yet
+		number = "0.0.0-g" + number // a commit that has no version yet; digits alone must not begin with 0
 	}
 	var files []packed
-	err := filepath.WalkDir(chartDir, func(path string, d fs.DirEntry, err error) error {
+	tree := os.DirFS(chartDir)
+	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(chartDir, path)
+		text, err := fs.ReadFile(tree, name)
 		if name == "Chart.yaml" {
 			text = bytes.Replace(text, []byte("\nversion: 0.0.0\nappVersion: devel\n"), fmt.Appendf(nil, "\nversion: %s\nappVersion: %q\n", number, r.src.version), 1)
 		}
-		files = append(files, packed{filepath.ToSlash(name), 0o644, text})
+		files = append(files, packed{name, 0o644, text})
 		return err
 	})
 	if err != nil {

@@ -49,6 +49,7 @@ type Settings struct {
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
+	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"` // are told of each new use of a content key
 }
 
 // DefaultClass is the class of tenants that name none.
@@ -151,6 +152,10 @@ func (s *Settings) Build() (*Tenant, error) {
 			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
 		},
 	}
+	if err := checkWebhooks(s.Webhooks); err != nil {
+		return nil, err
+	}
+	t.Webhooks = s.Webhooks
 	if err := s.Limits.build(t); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}

@@ -39,6 +39,7 @@ type Tenant struct {
 	Certificates CertificatePolicy
 	TrackMap     TrackMap // for packagers
 	CPIXLabels   Labels   // the same
+	Webhooks     []Webhook
 
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
