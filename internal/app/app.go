@@ -21,6 +21,7 @@ import (
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/ops"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
 )
 
@@ -97,7 +98,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.mountBindings(s); err != nil {
 		return nil, err
 	}
-	a.Handler = s
+	a.Handler = s.WithPackagers(packager.New(a.Keystore))
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -57,6 +58,7 @@ type Server struct {
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
+	packagers *packager.Provider // nil for none
 	userAgent string
 	log       *slog.Logger
 	observer  Observer          // nil for nobody
@@ -189,13 +191,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			err = &refusal{err, rec}
 		}
 	}()
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
 		return err
-	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
-	if !who.Encryptor {
-		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
 	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
@@ -266,6 +264,20 @@ func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids
 
 // maxRoom is how much memory of an answer, in bytes, is kept for the next.
 const maxRoom = 256 << 10
+
+// encryptor finds out who asks for keys, and whether they may. Every way to a
+// key begins here.
+func (s *Server) encryptor(r *http.Request, body []byte, rec *audit.Record) (*auth.Principal, error) {
+	who, err := s.auth.Authenticate(r, body)
+	if err != nil {
+		return nil, err
+	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if !who.Encryptor {
+		return nil, fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
+	}
+	return who, nil
+}
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {

@@ -47,6 +47,7 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"` // are told of each new use of a content key
 }
@@ -169,6 +170,9 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	if err := s.Packager.build(t); err != nil {
+		return nil, fmt.Errorf("packager: %w", err)
 	}
 	return t, nil
 }

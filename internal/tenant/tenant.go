@@ -38,6 +38,8 @@ type Tenant struct {
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
 	Webhooks     []Webhook
+	TrackMap     TrackMap // for packagers
+	CPIXLabels   Labels   // the same
 
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
