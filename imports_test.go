@@ -56,6 +56,9 @@ func TestImports(t *testing.T) {
 		"internal/telemetry":   {},
 		"internal/ops":         {},
 		"internal/config":      {"internal/tenant"},
+
+		"internal/lambdahttp":     {"internal/auth"},
+		"internal/secretsmanager": {},
 	} {
 		if imports[pkg] == nil {
 			t.Errorf("%s does not exist", pkg)

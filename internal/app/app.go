@@ -32,6 +32,11 @@ type Backends struct {
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
+
+	// Still means that the process stands still between requests, so that
+	// nothing may be done in the background: no probes, and last-seen times
+	// are written when the keystore is told to.
+	Still bool
 }
 
 // OpenStore opens a database.
@@ -95,10 +100,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
+	s.WithPackagers(packager.New(a.Keystore))
 	if err := a.mountBindings(s); err != nil {
 		return nil, err
 	}
-	a.Handler = s.WithPackagers(packager.New(a.Keystore))
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -108,10 +114,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
-	a.openHealth(ctx)
-	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	if !b.Still {
+		a.openHealth(ctx)
+		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	}
 	return a, nil
 }
+
+// never is longer than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
 
@@ -140,6 +151,9 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 		return err
 	}
 	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
+	if b.Still {
+		options.FlushEvery = never
+	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
@@ -161,10 +175,10 @@ func (a *App) Close(ctx context.Context) error {
 // for.
 const drainTime = 25 * time.Second
 
-// Serve answers requests on the listener until ctx ends, then drains: no new
-// connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
-	srv := &http.Server{
+// httpServer bounds what a client may take: a slow one its own connection, for
+// so long, and nobody else's.
+func (a *App) httpServer() *http.Server {
+	return &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -173,6 +187,12 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
+	srv := a.httpServer()
 	defer a.runBeside(ctx)()
 	for _, f := range a.onDrain {
 		srv.RegisterOnShutdown(f)

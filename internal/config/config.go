@@ -211,10 +211,7 @@ func Dev(listen, data, base string) *Config {
 	dev := tenant.Settings{
 		ID: DevTenant,
 		Credentials: []tenant.Credential{
-			{
-				Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
-				Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},
-			},
+			{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}, Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement}},
 			{Name: "packager", WidevineSigner: &tenant.WidevineSigner{Name: DevTenant, AESKey: DevSigningKey, AESIV: DevSigningIV}},
 		},
 	}

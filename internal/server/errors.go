@@ -106,5 +106,5 @@ func (s *Server) logRefusal(ctx context.Context, r *http.Request, id string, sta
 		level = slog.LevelError
 	}
 	s.log.LogAttrs(ctx, level, "request refused", slog.String("request_id", id), slog.Int("status", status),
-		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", r.RemoteAddr), slog.String("error", err.Error()))
+		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", s.auth.Remote(r)), slog.String("error", err.Error()))
 }

@@ -148,7 +148,7 @@ func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter
 		w.Header().Set("Allow", http.MethodGet)
 		return errMethod
 	}
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr, Profile: p.profile}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r), Profile: p.profile}
 	answer, err := p.ask(s, ctx, r, body, rec)
 	if err == nil {
 		err = s.audit.Record(ctx, rec) // no record, no keys

@@ -42,6 +42,7 @@ type Authenticator interface {
 	Challenge(h http.Header, err error)
 	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
 	IssuesTokens() bool
+	Remote(r *http.Request) string
 	JWKS() []byte
 	Token(r *http.Request, body []byte) (*auth.Token, error)
 }
@@ -153,6 +154,10 @@ func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
 	return errMethod
 }
 
+// maxTrusted is how much memory a body gets for announcing its length; the
+// rest it gets as it comes.
+const maxTrusted = 64 << 10
+
 // readBody reads the whole body, since some credentials cover it with a
 // signature. A body that is too long is [errTooLarge] and one that breaks off
 // is [errBody].
@@ -164,7 +169,7 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 		return errTooLarge
 	}
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, maxTrusted)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -185,7 +190,7 @@ func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
 func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r)}
 	defer func() {
 		if err != nil {
 			err = &refusal{err, rec}

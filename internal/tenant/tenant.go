@@ -37,9 +37,9 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
-	Webhooks     []Webhook
 	TrackMap     TrackMap // for packagers
 	CPIXLabels   Labels   // the same
+	Webhooks     []Webhook
 
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
