@@ -248,6 +248,12 @@ func (a *answer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// say makes this the answer, with status 200.
+func (a *answer) say(contentType, text string) {
+	a.header.Set("Content-Type", contentType)
+	a.status, a.body = http.StatusOK, []byte(text)
+}
+
 // send writes the answer out.
 func (a *answer) send(w http.ResponseWriter) {
 	if a.abort {
