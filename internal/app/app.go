@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"spekeasy/internal/admin"
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
@@ -32,6 +33,11 @@ type Backends struct {
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
+
+	// Still means that the process stands still between requests, so that
+	// nothing may be done in the background: no probes, and last-seen times
+	// are written when the keystore is told to.
+	Still bool
 }
 
 // OpenStore opens a database.
@@ -59,11 +65,16 @@ type App struct {
 	Health *ops.Health
 	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
 
+	AdminAPI *admin.API
+
 	log      *slog.Logger
+	store    keystore.Store
 	watch    watch
-	listener *listenerTLS                  // nil for plain HTTP
-	admin    net.Listener                  // nil for none
+	listener *listenerTLS // nil for plain HTTP
+	admin    net.Listener
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -90,10 +101,18 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
+	recorder := a.watch.recorded(audited)
+	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
+		return nil, err
+	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
+	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
-	a.Handler = s.WithPackagers(packager.New(a.Keystore))
+	s.WithPackagers(packager.New(a.Keystore))
+	if err := a.mountBindings(s); err != nil {
+		return nil, err
+	}
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -103,10 +122,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
-	a.openHealth(ctx)
-	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	if !b.Still {
+		a.openHealth(ctx)
+		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	}
 	return a, nil
 }
+
+// never is longer than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
 
@@ -135,9 +159,13 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 		return err
 	}
 	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
+	if b.Still {
+		options.FlushEvery = never
+	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
+	a.store = o.Store
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
 }
@@ -174,6 +202,10 @@ func (a *App) httpServer() *http.Server {
 // connections, requests under way are finished.
 func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	srv := a.httpServer()
+	defer a.runBeside(ctx)()
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
+	}
 	defer runtime.KeepAlive(gcHeadroom())
 	stopAdmin := a.serveAdmin()
 	defer func() { err = errors.Join(err, stopAdmin()) }()

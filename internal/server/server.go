@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -79,6 +80,15 @@ func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent s
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
+}
+
+// Mount gives the paths of a pattern to another handler, which finds the
+// request's ID in the header of its answer.
+func (s *Server) Mount(pattern string, h http.Handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()[headerRequestID] = []string{requestID(r)}
+		h.ServeHTTP(w, r)
+	})
 }
 
 // Health serves the probes of load balancers and orchestrators, which bring
@@ -186,11 +196,10 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			err = &refusal{err, rec}
 		}
 	}()
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
 		return err
 	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
@@ -206,12 +215,20 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	defer pass.Leave()
+	branded, err := t.Brands[who.Brand].Enter("")
+	if err != nil {
+		return err
+	}
+	defer branded.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err
 	}
 	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
+	if t.RefuseClear && !req.Encrypted() {
+		return speke.EncryptionError(errClearKeys)
+	}
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {
@@ -260,6 +277,20 @@ func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids
 
 // maxRoom is how much memory of an answer, in bytes, is kept for the next.
 const maxRoom = 256 << 10
+
+// encryptor finds out who asks for keys, and whether they may. Every way to a
+// key begins here.
+func (s *Server) encryptor(r *http.Request, body []byte, rec *audit.Record) (*auth.Principal, error) {
+	who, err := s.auth.Authenticate(r, body)
+	if err != nil {
+		return nil, err
+	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if !who.Encryptor {
+		return nil, fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
+	}
+	return who, nil
+}
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {
