@@ -356,6 +356,39 @@ func TestMigration(t *testing.T) {
 
 var named = regexp.MustCompile("`(?:output |parameter )?([A-Z][A-Za-z0-9]+)`")
 
+// What the guides link to is there.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/aws/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		for _, m := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(readText(t, page), -1) {
+			target := filepath.Join(filepath.Dir(page), m[1])
+			if m[1] == "" {
+				target = page
+			}
+			info, err := os.Stat(target)
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if m[2] == "" || info.IsDir() {
+				continue
+			}
+			anchor := false
+			for line := range strings.Lines(readText(t, target)) {
+				title, ok := strings.CutPrefix(strings.TrimLeft(strings.TrimSpace(line), "#"), " ")
+				slug := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(title), ""), " ", "-")
+				anchor = anchor || ok && strings.HasPrefix(line, "#") && "#"+slug == m[2]
+			}
+			if !anchor {
+				t.Errorf("%s: there is no %s in %s", page, m[2], target)
+			}
+		}
+	}
+}
+
 // Guides and examples name no output that there is not.
 func TestGuidesNameWhatThereIs(t *testing.T) {
 	m, f := read(t, "template.yaml"), read(t, "fargate.yaml")

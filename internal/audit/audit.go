@@ -68,7 +68,7 @@ type Record struct {
 	Credential string `json:"credential,omitzero"` // its name
 	Brand      string `json:"brand,omitzero"`      // the application below the tenant that the request names
 
-	Profile    string           `json:"profile,omitzero"` // SPEKE version
+	Profile    string           `json:"profile,omitzero"` // SPEKE version, or the protocol of a packager
 	ContentID  string           `json:"content_id,omitzero"`
 	Scheme     string           `json:"scheme,omitzero"`
 	KIDs       []contentkey.KID `json:"kids,omitempty"`           // answered; of a refusal, asked for
