@@ -87,7 +87,7 @@ type Record struct {
 	Role       string `json:"role,omitzero"`       // and what that may do
 	Change     string `json:"change,omitzero"`     // what was changed, in words; never a secret
 
-	Profile    string           `json:"profile,omitzero"` // SPEKE version
+	Profile    string           `json:"profile,omitzero"` // SPEKE version, or the protocol of a packager
 	ContentID  string           `json:"content_id,omitzero"`
 	Scheme     string           `json:"scheme,omitzero"`
 	KIDs       []contentkey.KID `json:"kids,omitempty"`           // answered; of a refusal, asked for
