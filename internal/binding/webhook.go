@@ -173,7 +173,7 @@ func (w *Webhooks) deliver(ctx context.Context, h *Webhook) {
 		wait, err := w.step(ctx, h)
 		if err != nil && ctx.Err() == nil {
 			w.log.WarnContext(ctx, "webhook", "webhook", h.id(), "error", err)
-			wait = max(wait, w.o.Poll)
+			wait = 10 * w.o.Poll // of the database, which has other worries
 		}
 		select {
 		case <-ctx.Done():
