@@ -215,12 +215,20 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	defer pass.Leave()
+	branded, err := t.Brands[who.Brand].Enter("")
+	if err != nil {
+		return err
+	}
+	defer branded.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err
 	}
 	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
+	if t.RefuseClear && !req.Encrypted() {
+		return speke.EncryptionError(errClearKeys)
+	}
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {

@@ -1,4 +1,4 @@
--- A database of schema 2 with rows, as pg_dump writes it.
+-- A database of schema 3 with rows, as pg_dump writes it.
 CREATE TABLE public.bindings (
     tenant text NOT NULL COLLATE pg_catalog."C",
     kid bytea NOT NULL,
@@ -73,6 +73,7 @@ INSERT INTO public.notes VALUES ('webhook/acme/cms', '\x7b7d', 3);
 
 INSERT INTO public.spekeasy_schema VALUES (1, '2026-11-22 12:00:00+00');
 INSERT INTO public.spekeasy_schema VALUES (2, '2026-11-22 12:00:00+00');
+INSERT INTO public.spekeasy_schema VALUES (3, '2026-11-22 12:00:00+00');
 
 ALTER TABLE ONLY public.bindings
     ADD CONSTRAINT bindings_pkey PRIMARY KEY (tenant, kid, identity);
@@ -103,3 +104,33 @@ CREATE INDEX bindings_requested ON public.bindings USING btree (tenant, requeste
 ALTER TABLE ONLY public.content_keys
     ADD CONSTRAINT content_keys_tenant_data_key_fkey FOREIGN KEY (tenant, data_key) REFERENCES public.data_keys(tenant, id);
 
+CREATE TABLE public.documents (
+    kind text NOT NULL COLLATE pg_catalog."C",
+    id text NOT NULL COLLATE pg_catalog."C",
+    version bigint NOT NULL,
+    body bytea NOT NULL,
+    changed timestamp with time zone NOT NULL,
+    deleted boolean NOT NULL,
+    sealed bytea NOT NULL,
+    owner text COLLATE pg_catalog."C",
+    data_key bigint
+);
+
+CREATE TABLE public.documents_revision (
+    one integer NOT NULL,
+    revision bigint NOT NULL,
+    CONSTRAINT documents_revision_one_check CHECK ((one = 1))
+);
+
+INSERT INTO public.documents_revision VALUES (1, 0);
+
+ALTER TABLE ONLY public.documents
+    ADD CONSTRAINT documents_pkey PRIMARY KEY (kind, id);
+
+ALTER TABLE ONLY public.documents_revision
+    ADD CONSTRAINT documents_revision_pkey PRIMARY KEY (one);
+
+CREATE INDEX documents_data_key ON public.documents USING btree (owner, data_key) WHERE (owner IS NOT NULL);
+
+ALTER TABLE ONLY public.documents
+    ADD CONSTRAINT documents_owner_data_key_fkey FOREIGN KEY (owner, data_key) REFERENCES public.data_keys(tenant, id);
