@@ -75,6 +75,9 @@ func TestFunction(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
+	if r := parse(t, l.invoke(strings.ReplaceAll(event(t, document(t), ""), "speke/v2.0/copyProtection", "vod"))); r.Body != first.Body {
+		t.Errorf("under the path of Insys' gateway: %+v", r)
+	}
 	for _, name := range []string{"alb", "alb-multi-value", "rest-custom-domain"} { // who it is they do not say
 		if r := parse(t, l.invoke(recordedEvent(t, name, document(t)))); r.StatusCode != 401 {
 			t.Errorf("%s: %+v", name, r)
