@@ -101,6 +101,14 @@ type Grant struct {
 	KID   contentkey.KID // differs from the requested one under a KID override
 	Value contentkey.Value
 	IV    contentkey.IV // stored with the key
+
+	// NoIV says that the IV is not known, so that none is added: the key is
+	// another key provider's, who did not tell it.
+	NoIV bool
+
+	// HDCPLevel is what another key provider says of output protection (2.1).
+	// It goes before what the policy says.
+	HDCPLevel string
 }
 
 // TrackIV returns the IV that the encryptor will use for key i: its own, if
@@ -118,8 +126,52 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // [Request.Recipients]. It can be called once. What it changes is listed in
 // docs/conformance.md under S2-ECHO-12; all else comes back byte for byte.
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
-	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) || r.Encrypted() != (sealer != nil) {
+	if r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")
+	}
+	if err := r.begin(grants, signaling); err != nil {
+		return nil, err
+	}
+	if sealer != nil {
+		if err := r.doc.SetDelivery(sealer); err != nil {
+			return nil, err
+		}
+	}
+	for i := range grants {
+		if err := r.answerKey(i, &grants[i], sealer); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(signaling)
+}
+
+// Relay is [Request.Answer] with content keys that another key provider has
+// encrypted to the recipients of the request, in the document from. secrets
+// has its index of each content key.
+func (r *Request) Relay(grants []Grant, signaling []drm.Signaling, from *cpix.Document, secrets []int) ([]byte, error) {
+	if !r.Encrypted() || len(secrets) != len(r.Keys) {
+		return nil, errors.New("answer does not fit the request")
+	}
+	if err := r.begin(grants, signaling); err != nil {
+		return nil, err
+	}
+	if err := r.doc.CopyDelivery(from); err != nil {
+		return nil, err
+	}
+	for i := range grants {
+		g := &grants[i]
+		r.addIV(i, g)
+		if err := r.doc.CopySecret(i, &from.ContentKeys[secrets[i]].Secret, r.hdcp(&r.Keys[i], g)); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(signaling)
+}
+
+// begin makes the edits that are the same for all answers.
+func (r *Request) begin(grants []Grant, signaling []drm.Signaling) error {
+	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) {
+		return errors.New("answer does not fit the request")
 	}
 	d := r.doc
 	d.Edit(r.editCount())
@@ -129,21 +181,24 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 	}
 	d.DeclarePSKC()
 	d.RemoveSignatures()
-	if sealer != nil {
-		if err := d.SetDelivery(sealer); err != nil {
-			return nil, err
-		}
-	}
 	r.overrideKIDs(grants)
-	for i := range grants {
-		if err := r.answerKey(i, &grants[i], sealer); err != nil {
-			return nil, err
-		}
-	}
+	return nil
+}
+
+func (r *Request) finish(signaling []drm.Signaling) ([]byte, error) {
 	for i := range signaling {
 		r.answerSystem(i, &signaling[i])
 	}
-	return d.Bytes()
+	return r.doc.Bytes()
+}
+
+// Document returns the document of the request, to be read and not changed.
+func (r *Request) Document() *cpix.Document { return r.doc }
+
+func (r *Request) addIV(i int, g *Grant) {
+	if r.Keys[i].AddIV && !g.NoIV {
+		r.doc.SetExplicitIV(i, g.IV)
+	}
 }
 
 // overrideKIDs changes the key IDs everywhere at once when any was answered
@@ -164,11 +219,8 @@ func (r *Request) overrideKIDs(grants []Grant) {
 }
 
 func (r *Request) answerKey(i int, g *Grant, sealer *cpix.Sealer) error {
-	k := &r.Keys[i]
-	if k.AddIV {
-		r.doc.SetExplicitIV(i, g.IV)
-	}
-	hdcp := r.hdcp(k)
+	r.addIV(i, g)
+	hdcp := r.hdcp(&r.Keys[i], g)
 	if sealer != nil {
 		return r.doc.SetSealed(i, &g.Value, sealer, hdcp)
 	}
@@ -178,8 +230,13 @@ func (r *Request) answerKey(i int, g *Grant, sealer *cpix.Sealer) error {
 
 // hdcp finds the output protection of the tracks that a key is for; only
 // SPEKE 2.1 can say it (S21-PAY-72).
-func (r *Request) hdcp(k *Key) *cpix.HDCP {
-	if r.Profile != V21 || len(r.output.HDCP) == 0 {
+func (r *Request) hdcp(k *Key, g *Grant) *cpix.HDCP {
+	switch {
+	case r.Profile != V21:
+		return nil
+	case g.HDCPLevel != "":
+		return &cpix.HDCP{Level: g.HDCPLevel}
+	case len(r.output.HDCP) == 0:
 		return nil
 	}
 	for _, u := range k.Uses {
@@ -266,4 +323,8 @@ type Answer struct {
 	Body    []byte
 	KIDs    []contentkey.KID // of the content keys, in document order
 	Created int              // how many of them are new
+
+	// UserAgent names the key provider that answered, when it is not this one
+	// (SX-GW-01).
+	UserAgent string
 }
