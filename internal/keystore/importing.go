@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"time"
@@ -185,6 +186,8 @@ func (im *Import) outcome(ctx context.Context, key *ImportedKey, f found) (Impor
 	}
 	o, err := im.k.open(ctx, im.tenant, f.record)
 	switch {
+	case errors.Is(err, ErrElsewhere):
+		return ImportConflict, nil
 	case err != nil:
 		return 0, err
 	case o.value != key.Value:

@@ -5,6 +5,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"sync"
 
 	"spekeasy/internal/auth"
+	"spekeasy/internal/requestid"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -61,7 +63,7 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
-		ctx := r.Context()
+		ctx := requestid.With(r.Context(), id)
 		if route.Timeout > 0 {
 			limit := newTimeLimit(ctx, route.Timeout)
 			defer limit.release()
@@ -171,7 +173,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
-	speke.AnswerHeader(h, r.Header, s.userAgent)
+	speke.AnswerHeader(h, r.Header, cmp.Or(answer.UserAgent, s.userAgent))
 	h["Content-Type"] = contentTypeXML
 	h["Content-Length"] = []string{strconv.Itoa(len(answer.Body))}
 	h["Cache-Control"] = noStore

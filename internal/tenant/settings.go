@@ -17,6 +17,7 @@ import (
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
 	"spekeasy/internal/limit"
+	"spekeasy/internal/upstream"
 	"spekeasy/speke"
 )
 
@@ -43,6 +44,9 @@ type Settings struct {
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
+
+	// Upstream is whose keys are answered instead of our own.
+	Upstream *upstream.Settings `yaml:"upstream,omitempty" json:"upstream,omitempty"`
 }
 
 // Limits bound what the tenant may take, as a whole and with each credential.
@@ -148,6 +152,13 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	if s.Upstream != nil {
+		if t.Upstream, err = s.Upstream.Ready(); err != nil {
+			return nil, fmt.Errorf("upstream: %w", err)
+		}
+		t.DRM = s.DRM
+		t.Policy.V1, t.Policy.V2 = drm.AllElsewhere(t.Policy.V1), drm.AllElsewhere(t.Policy.V2)
 	}
 	return t, nil
 }

@@ -16,9 +16,11 @@ import (
 	"slices"
 	"strings"
 
+	"spekeasy/drm"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
 	"spekeasy/internal/limit"
+	"spekeasy/internal/upstream"
 	"spekeasy/speke"
 )
 
@@ -36,6 +38,9 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+
+	Upstream *upstream.Settings // whose keys are answered; nil for our own
+	DRM      drm.Settings       // with an upstream: how its signaling is completed
 
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
