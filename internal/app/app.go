@@ -18,6 +18,7 @@ import (
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
@@ -50,6 +51,7 @@ type App struct {
 	Store    *url.URL // where keys are kept
 	KEK      *url.URL // what wraps their data keys
 	Keystore *keystore.Keystore
+	Gateway  *gateway.Gateway // to the upstreams of tenants that have one
 	Handler  http.Handler
 	TLS      *tls.Config // of the listener; nil for plain HTTP
 
@@ -76,7 +78,13 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err != nil {
 		return nil, err
 	}
-	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
+	seal := time.Duration(c.Sealing.Reuse)
+	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
+	a.onClose(a.Gateway.Close)
+	provider := &providers{keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: seal}), a.Gateway}
+	if err := provider.prepare(tenants); err != nil {
+		return nil, err
+	}
 	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
 	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
 		return nil, err

@@ -293,7 +293,7 @@ func (c *cache) claimed(ask *Ask, source string, copies *Copies, now int64) ([]*
 		s := c.shard(w.KID)
 		s.mu.Lock()
 		e := s.entries[place{ask.Tenant, w.KID}]
-		ok := e != nil && e.source == source && e.asOf > now &&
+		ok := e != nil && e.source == source && e.sourceUntil > now &&
 			(copies == nil || e.copied && e.until > now && e.key.value == copies.Keys[i].Value)
 		if ok {
 			e.used = true
@@ -319,7 +319,7 @@ func (c *cache) setSource(ask *Ask, source string, copies *Copies, now int64) {
 		s := c.shard(w.KID)
 		s.mu.Lock()
 		if e := s.entries[place{ask.Tenant, w.KID}]; e != nil {
-			e.source, e.asOf, e.copied = source, now+c.lifetime, copies != nil
+			e.source, e.sourceUntil, e.copied = source, now+c.lifetime, copies != nil
 		}
 		s.mu.Unlock()
 	}
