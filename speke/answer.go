@@ -111,6 +111,9 @@ type Grant struct {
 	HDCPLevel string
 }
 
+// Format hides the key, also from a verb that does not fit.
+func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(grant of content key %s)", g.KID) }
+
 // TrackIV returns the IV that the encryptor will use for key i: its own, if
 // it sent one, or else the stored one (S2-FP-06).
 func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
@@ -124,7 +127,8 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // into the request and returns the answer's body. With a sealer the content
 // keys are encrypted to its recipients, which must be those of
 // [Request.Recipients]. It can be called once. What it changes is listed in
-// docs/conformance.md under S2-ECHO-12; all else comes back byte for byte.
+// docs/conformance.md under S2-ECHO-12; all else comes back byte for byte. The
+// answer is written to r.Room if that is long enough.
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
 	if r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")
@@ -189,7 +193,7 @@ func (r *Request) finish(signaling []drm.Signaling) ([]byte, error) {
 	for i := range signaling {
 		r.answerSystem(i, &signaling[i])
 	}
-	return r.doc.Bytes()
+	return r.doc.AppendTo(r.Room[:0])
 }
 
 // Document returns the document of the request, to be read and not changed.
@@ -320,9 +324,13 @@ func signalValue(kind cpix.Kind, s *drm.Signaling) []byte {
 
 // Answer is what a key provider returns for a request.
 type Answer struct {
-	Body    []byte
+	Body    []byte           // the caller's; its memory may be used again
 	KIDs    []contentkey.KID // of the content keys, in document order
 	Created int              // how many of them are new
+
+	// Recipients are the SHA-256 fingerprints, in lower-case hexadecimal, of
+	// the certificates that the keys are encrypted to; none for clear keys.
+	Recipients []string
 
 	// UserAgent names the key provider that answered, when it is not this one
 	// (SX-GW-01).

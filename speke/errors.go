@@ -13,6 +13,10 @@ type Error struct {
 	Status int
 	Text   string
 	Cause  error // for logs; never holds key material
+
+	// What the request asked for, as far as it was read; for records.
+	ContentID string
+	KIDs      []contentkey.KID
 }
 
 func (e *Error) Error() string {

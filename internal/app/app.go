@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,13 +17,11 @@ import (
 	"runtime"
 	"time"
 
-	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
 	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
-	"spekeasy/internal/tenant"
 )
 
 // Backends are the technologies that a binary was built with, by the scheme
@@ -31,6 +30,7 @@ type Backends struct {
 	Stores      map[string]OpenStore
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
+	Stdout      io.Writer // takes the audit log when it is to go to standard output
 }
 
 // OpenStore opens a database.
@@ -47,16 +47,18 @@ type OpenKeyManager func(ctx context.Context, u *url.URL, create bool) (keystore
 
 // App is a built server.
 type App struct {
-	Config   *config.Config
-	Store    *url.URL // where keys are kept
-	KEK      *url.URL // what wraps their data keys
-	Keystore *keystore.Keystore
-	Gateway  *gateway.Gateway // to the upstreams of tenants that have one
-	Handler  http.Handler
-	TLS      *tls.Config // of the listener; nil for plain HTTP
+	Config    *config.Config
+	Store     *url.URL // where keys are kept
+	KEK       *url.URL // what wraps their data keys
+	Keystore  *keystore.Keystore
+	Gateway   *gateway.Gateway // to the upstreams of tenants that have one
+	Customers *Customers
+	Handler   http.Handler
+	TLS       *tls.Config // of the listener; nil for plain HTTP
 
-	log   *slog.Logger
-	close []func(context.Context) error // in the order of opening
+	log      *slog.Logger
+	listener *listenerTLS                  // nil for plain HTTP
+	close    []func(context.Context) error // in the order of opening
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -71,25 +73,29 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
+	recorder, err := a.openAudit(b, userAgent)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c, log)
-	if err != nil {
+	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
 	seal := time.Duration(c.Sealing.Reuse)
 	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
 	a.onClose(a.Gateway.Close)
 	provider := &providers{keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: seal}), a.Gateway}
-	if err := provider.prepare(tenants); err != nil {
+	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
 		return nil, err
 	}
-	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
-	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+	a.Handler = server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
-	if a.TLS != nil {
+	if a.listener != nil {
+		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
 	return a, nil
@@ -127,25 +133,6 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	}
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
-}
-
-// customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
-	tenants := make(tenant.Static, len(c.Tenants))
-	for i := range c.Tenants {
-		s := &c.Tenants[i]
-		t, err := s.Build()
-		if err != nil {
-			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
-		}
-		tenants[s.ID] = t
-	}
-	o, err := authOptions(c, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	authenticator, err := auth.New(c.Tenants, o)
-	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.

@@ -79,7 +79,7 @@ func (e *exchange) fromCopies(ctx context.Context) (*speke.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	answer := &speke.Answer{KIDs: make([]contentkey.KID, len(copies))}
+	answer := &speke.Answer{KIDs: make([]contentkey.KID, len(copies)), Recipients: e.recipients()}
 	grants := make([]speke.Grant, len(copies))
 	all := make([]kept, len(copies))
 	for i := range copies {

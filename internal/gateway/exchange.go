@@ -58,7 +58,15 @@ func (e *exchange) through(ctx context.Context, s *source) (*speke.Answer, *Faul
 	}
 	e.note.AnsweredBy = s.set.Name
 	s.stats.succeeded(e.gateway.now())
-	return &speke.Answer{Body: body, KIDs: h.kids, Created: created, UserAgent: h.agent}, nil, nil
+	return &speke.Answer{Body: body, KIDs: h.kids, Created: created, UserAgent: h.agent, Recipients: e.recipients()}, nil, nil
+}
+
+// recipients are the fingerprints of who can open the answer's keys.
+func (e *exchange) recipients() []string {
+	if e.sealer == nil {
+		return nil
+	}
+	return e.sealer.Fingerprints()
 }
 
 // fetch asks the upstream, in as many parts as it takes, and puts together

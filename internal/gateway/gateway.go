@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"reflect"
 	"sync"
 	"time"
 
@@ -122,8 +123,13 @@ func (g *Gateway) route(t *tenant.Tenant) (*route, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	old := g.routes[t.ID]
-	if old != nil && old.settings == t.Upstream {
-		return old, nil
+	if old != nil && (old.settings == t.Upstream || reflect.DeepEqual(old.settings, t.Upstream)) {
+		// What was learned of the upstreams outlives a configuration that was
+		// loaded again without changing them.
+		same := *old
+		same.settings = t.Upstream
+		g.routes[t.ID] = &same
+		return &same, nil
 	}
 	r = &route{settings: t.Upstream}
 	for i := range 1 + len(t.Upstream.Fallback) {

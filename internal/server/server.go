@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +15,8 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/contentkey"
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/requestid"
 	"spekeasy/internal/tenant"
@@ -31,22 +34,42 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Authenticator finds out who sent a request; it is [auth.Authenticator]
+// behind whatever changes its credentials meanwhile.
+type Authenticator interface {
+	Authenticate(r *http.Request, body []byte) (*auth.Principal, error)
+	Challenge(h http.Header, err error)
+	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
+	IssuesTokens() bool
+	JWKS() []byte
+	Token(r *http.Request, body []byte) (*auth.Token, error)
+}
+
+// Recorder writes the audit log. When it returns an error, which wraps
+// [audit.ErrUnavailable], no key leaves.
+type Recorder interface {
+	Record(ctx context.Context, r *audit.Record) error
+}
+
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
-	auth      *auth.Authenticator
+	auth      Authenticator
 	tenants   Tenants
 	provider  Provider
+	audit     Recorder
 	userAgent string
 	log       *slog.Logger
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
+	answers   sync.Pool // of *[]byte
 }
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, log *slog.Logger) *Server {
-	s := &Server{auth: a, tenants: tenants, provider: p, userAgent: userAgent, log: log, mux: http.NewServeMux()}
+func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
+	s.answers.New = func() any { return new([]byte) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
@@ -78,6 +101,9 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		}
 		if err == nil {
 			err = route.handle(s, ctx, w, r, buf.Bytes())
+		}
+		if err != nil && route.Audited && !errors.Is(err, errMethod) {
+			err = s.recordRefusal(ctx, r, id, err)
 		}
 		if err != nil {
 			if route.ErrorHeader != "" {
@@ -126,18 +152,25 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 }
 
 // answerKeys handles every key request: who asks, what is asked, the keys,
-// the answer. Nothing is created before the request has been validated as a
-// whole.
+// the record, the answer. Nothing is created before the request has been
+// validated as a whole.
 func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
 	return s.answerVendor(ctx, w, r, body, nil)
 }
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
-func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) error {
+func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	defer func() {
+		if err != nil {
+			err = &refusal{err, rec}
+		}
+	}()
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
@@ -145,6 +178,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
+	rec.Brand = who.Brand
 	pass, err := t.Gate.Enter(who.Credential)
 	if err != nil {
 		return err
@@ -154,6 +188,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {
@@ -163,14 +198,25 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			return err
 		}
 	}
+	room := s.answers.Get().(*[]byte)
+	defer s.answers.Put(room)
+	req.Room = *room
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
+		rec.KIDs = req.KIDs()
 		return err
+	}
+	if cap(answer.Body) > cap(*room) && cap(answer.Body) <= maxRoom {
+		*room = answer.Body[:0]
+	}
+	setDelivered(rec, req, answer)
+	if err := s.audit.Record(ctx, rec); err != nil {
+		return err // no record, no keys
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
-			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, cmp.Or(answer.UserAgent, s.userAgent))
@@ -185,6 +231,12 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	return nil
 }
+
+// firstOf bounds a line of the log; the audit log has all.
+func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
+
+// maxRoom is how much memory of an answer, in bytes, is kept for the next.
+const maxRoom = 256 << 10
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {
