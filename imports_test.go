@@ -48,6 +48,7 @@ func TestImports(t *testing.T) {
 		"internal/requestid":   {},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},

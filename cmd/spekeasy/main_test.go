@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 // there are
 //
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
-//	                      "ready URL" and sets $NAME to the URL
+//	                      "ready URL" and sets $NAME to the URL; of a simulator
+//	                      it sets ${NAME}_UPSTREAM to the second line
 //	end NAME              sends SIGTERM and wants exit status 0; what it said
 //	                      on standard output is in the file NAME.stdout
 //	crash NAME            sends SIGKILL
@@ -104,7 +105,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
 	})
-	ready := make(chan string, 1)
+	ready := make(chan string, 2)
 	go func() {
 		defer close(s.ended)
 		in := bufio.NewReader(io.TeeReader(out, &s.stdout))
@@ -113,6 +114,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			line, err = in.ReadString('\n')
 		}
 		ready <- line
+		if args[1] == "simulate" {
+			line, _ = in.ReadString('\n')
+			ready <- line
+		}
 		io.Copy(io.Discard, in)
 	}()
 	select {
@@ -122,6 +127,9 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
 		}
 		ts.Setenv(args[0], url)
+		if args[1] == "simulate" {
+			ts.Setenv(args[0]+"_UPSTREAM", strings.TrimSpace(<-ready))
+		}
 	case <-time.After(20 * time.Second):
 		ts.Fatalf("not ready\n%s", s.stderr.String())
 	}
