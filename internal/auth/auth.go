@@ -27,6 +27,10 @@ type Principal struct {
 	Tenant     string // whose keys may be asked for
 	Credential string // name of the credential, for records; never the secret
 
+	// Encryptor and Entitlement say which roles the credential has; see
+	// [tenant.Role].
+	Encryptor, Entitlement bool
+
 	// Brand is what the request itself says it is for, a label below the
 	// tenant that proves nothing. Only some vendors' routes have one.
 	Brand string
@@ -182,7 +186,9 @@ func (a *Authenticator) add(tenantID string, c *tenant.Credential) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	g := &grant{Principal: Principal{Tenant: tenantID, Credential: c.Name}}
+	g := &grant{Principal: Principal{
+		Tenant: tenantID, Credential: c.Name, Encryptor: c.Has(tenant.RoleEncryptor), Entitlement: c.Has(tenant.RoleEntitlement),
+	}}
 	g.notBefore, g.expires, _ = c.Validity() // checked
 	for _, m := range a.methods {
 		if m.takes(c) {

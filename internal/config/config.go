@@ -203,7 +203,10 @@ func Dev(listen, data, base string) *Config {
 	c.Listen, c.Data = listen, data
 	dev := tenant.Settings{
 		ID:          DevTenant,
-		Credentials: []tenant.Credential{{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}}},
+		Credentials: []tenant.Credential{{
+			Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
+			Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},
+		}},
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"

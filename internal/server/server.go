@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -75,6 +76,15 @@ func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent s
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
+}
+
+// Mount gives the paths of a pattern to another handler, which finds the
+// request's ID in the header of its answer.
+func (s *Server) Mount(pattern string, h http.Handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()[headerRequestID] = []string{requestID(r)}
+		h.ServeHTTP(w, r)
+	})
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
@@ -171,6 +181,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if !who.Encryptor {
+		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
+	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err

@@ -23,6 +23,7 @@ type Credential struct {
 	Name      string `yaml:"name"`                 // for records; unique within the tenant
 	NotBefore Time   `yaml:"not_before,omitempty"` // from the beginning if empty
 	Expires   Time   `yaml:"expires,omitempty"`    // never if empty
+	Roles     []Role `yaml:"roles,omitempty"`      // what it may do; encryptor if empty
 
 	Basic  *Basic  `yaml:"basic,omitempty"`
 	APIKey *APIKey `yaml:"api_key,omitempty"`
@@ -195,6 +196,9 @@ func (c *Credential) Check() error {
 		return errors.New("name: required")
 	}
 	if _, _, err := c.Validity(); err != nil {
+		return err
+	}
+	if err := c.checkRoles(); err != nil {
 		return err
 	}
 	var all, given []string
