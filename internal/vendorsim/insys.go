@@ -210,7 +210,7 @@ func declareV1(body []byte) ([]byte, error) {
 	}
 	edits := doc.Edit(1)
 	edits.AddAttr(doc.Root(), "xmlns:speke", "urn:aws:amazon:com:speke")
-	return edits.Apply()
+	return edits.AppendTo(nil)
 }
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
