@@ -26,6 +26,7 @@ type part struct {
 // when the upstream can make something of it.
 func (s *source) plan(req *speke.Request, kids []contentkey.KID) ([]part, *Fault) {
 	set, doc := s.set, req.Document()
+	sealed := set.CEK == upstream.CEKReEncrypt || req.Encrypted() && set.CEK == upstream.CEKPass
 	profile := req.Profile
 	switch set.SPEKE {
 	case "1.0":
@@ -34,21 +35,24 @@ func (s *source) plan(req *speke.Request, kids []contentkey.KID) ([]part, *Fault
 		profile = speke.V20
 	case "2.1":
 		profile = speke.V21
+	case "up-to-2.0":
+		profile = min(profile, speke.V20)
+	case "2.0-if-sealed":
+		if profile = min(profile, speke.V20); !sealed {
+			profile = speke.V10
+		}
 	}
 	if f := s.refuse(req, profile); f != nil {
 		return nil, f
 	}
 	w := writer{req: req, profile: profile, kids: kids, tracks: set.Tracks, periods: set.Periods == upstream.PeriodsPass}
-	if req.Encrypted() {
-		switch set.CEK {
-		case upstream.CEKPass:
-			w.recipients = doc.DeliveryData
-		case upstream.CEKReEncrypt:
-			w.recipients = []cpix.DeliveryData{{ID: "spekeasy", Certificates: []string{s.ownText}}}
-		}
+	if sealed && set.CEK == upstream.CEKPass {
+		w.recipients = doc.DeliveryData
+	} else if sealed {
+		w.recipients = []cpix.DeliveryData{{ID: "spekeasy", Certificates: []string{s.ownText}}}
 	}
 	verbatim := profile == req.Profile && set.Method == "POST" && (w.periods || len(doc.Periods) == 0) &&
-		(!req.Encrypted() || set.CEK == upstream.CEKPass) && !w.renames()
+		sealed == req.Encrypted() && set.CEK != upstream.CEKReEncrypt && !w.renames()
 	fanOut := len(req.Keys) > 1 && (*set.FanOut || profile != req.Profile && (profile == speke.V10 || req.Profile == speke.V10))
 	if fanOut && len(w.recipients) > 0 && set.CEK == upstream.CEKPass {
 		return nil, unsupported("it is asked for one content key at a time, and then cannot encrypt several into one document; cek terminate or re-encrypt can")

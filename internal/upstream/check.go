@@ -69,7 +69,7 @@ func (s *Settings) check() error {
 		of          []string
 	}{
 		{"method", s.Method, []string{"POST", "GET"}},
-		{"speke", s.SPEKE, []string{"1.0", "2.0", "2.1", asReceived}},
+		{"speke", s.SPEKE, []string{"1.0", "2.0", "2.1", upTo20, ifSealed20, asReceived}},
 		{"kid_policy", string(s.KIDPolicy), []string{string(KIDKeep), string(KIDAny), string(KIDOverride)}},
 		{"cek", string(s.CEK), []string{string(CEKPass), string(CEKTerminate), string(CEKReEncrypt), string(CEKRefuse)}},
 		{"periods", string(s.Periods), []string{string(PeriodsPass), string(PeriodsPin), string(PeriodsRefuse)}},

@@ -32,8 +32,12 @@ const (
 	DefaultPause       = 10 * time.Second
 )
 
-// asReceived is the version of an upstream that speaks all of them.
-const asReceived = "as-received"
+// Versions of an upstream that speaks several.
+const (
+	asReceived = "as-received"
+	upTo20     = "up-to-2.0"     // 1.0 and 2.0; no vendor documents 2.1
+	ifSealed20 = "2.0-if-sealed" // 2.0 for encrypted content keys, 1.0 for clear ones
+)
 
 // filled returns the settings with what the preset and the defaults say of
 // members that are absent.
@@ -108,6 +112,13 @@ func def[T comparable](v *T, value T) {
 
 // preset fills in what a vendor's public documents say.
 func (s *Settings) preset() {
+	switch s.Vendor {
+	case Generic:
+	case KeyOS: // its 2.0 knows callers by their certificate only
+		def(&s.SPEKE, ifSealed20)
+	default:
+		def(&s.SPEKE, upTo20)
+	}
 	switch s.Vendor {
 	case Axinom:
 		// The service has one address for each generation; both take several

@@ -37,7 +37,7 @@ type Settings struct {
 	Tenant      string            `yaml:"tenant,omitempty" json:"tenant,omitzero"`             // what {tenant} stands for; our tenant's ID by default
 	Auth        Auth              `yaml:"auth,omitempty" json:"auth,omitzero"`
 
-	SPEKE       string            `yaml:"speke,omitempty" json:"speke,omitzero"`               // 1.0, 2.0, 2.1, as-received
+	SPEKE       string            `yaml:"speke,omitempty" json:"speke,omitzero"`               // 1.0, 2.0, 2.1, up-to-2.0, 2.0-if-sealed, as-received
 	FanOut      *bool             `yaml:"fan_out,omitempty" json:"fan_out,omitzero"`           // one request for each content key
 	KIDPolicy   KIDPolicy         `yaml:"kid_policy,omitempty" json:"kid_policy,omitzero"`     // keep, any, override
 	KIDOverride string            `yaml:"kid_override,omitempty" json:"kid_override,omitzero"` // how the vendor is asked: true for Axinom, uuidv5 or keyos-uuidv5 for KeyOS
@@ -83,7 +83,7 @@ type CEK string
 const (
 	CEKPass      CEK = "pass"       // the vendor encrypts them to the encryptor's certificates
 	CEKTerminate CEK = "terminate"  // the vendor is asked in clear, and we encrypt
-	CEKReEncrypt CEK = "re-encrypt" // the vendor encrypts to our certificate, and we to the encryptor's
+	CEKReEncrypt CEK = "re-encrypt" // the vendor encrypts to our certificate, always, and we to the encryptor's if it wants that
 	CEKRefuse    CEK = "refuse"
 )
 
