@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -246,3 +250,66 @@ func contains(t testing.TB, text string, parts ...string) {
 		}
 	}
 }
+
+func base64Of(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+func hexOf(b []byte) string    { return hex.EncodeToString(b) }
+
+// stub is a server of a test's own.
+func stub(t testing.TB, handle http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(handle)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// clock is a time that a test moves.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+func cancelAfter(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(d, cancel)
+	return ctx, cancel
+}
+
+// forward sends a request on to a simulator.
+func forward(t testing.TB, s *sim, r *http.Request) (*http.Response, []byte) {
+	t.Helper()
+	to, err := http.NewRequestWithContext(r.Context(), r.Method, s.URL+r.URL.RequestURI(), r.Body)
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	to.Header = r.Header.Clone()
+	res, err := http.DefaultTransport.RoundTrip(to)
+	if err != nil {
+		t.Error(err)
+		return nil, nil
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Error(err)
+	}
+	return res, body
+}
+
+func containsText(text, part string) bool { return strings.Contains(text, part) }
+
+var loopback = []net.IP{net.IPv4(127, 0, 0, 1)}

@@ -119,7 +119,7 @@ func (s *source) pairKeys(a *answer) *Fault {
 		if j, ok := index[kid]; ok {
 			a.at[i] = j
 			delete(index, kid)
-		} else {
+		} else if missing < 0 {
 			missing = i
 		}
 	}
