@@ -20,6 +20,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/encryptor"
 	"spekeasy/internal/gateway"
+	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kms/filekey"
 	"spekeasy/internal/requestid"
@@ -313,3 +314,12 @@ func forward(t testing.TB, s *sim, r *http.Request) (*http.Response, []byte) {
 func containsText(text, part string) bool { return strings.Contains(text, part) }
 
 var loopback = []net.IP{net.IPv4(127, 0, 0, 1)}
+
+// provideLocally answers with our own keys.
+func provideLocally(ctx context.Context, b *bench, tn *tenant.Tenant, r *encryptor.Request) (*speke.Answer, error) {
+	req, err := speke.ParseRequest(r.Header, r.Body, &tn.Policy)
+	if err != nil {
+		return nil, err
+	}
+	return keyprovider.New(b.keys, rand.Reader, time.Now, keyprovider.Options{}).Provide(ctx, tn, req)
+}
