@@ -1,0 +1,126 @@
+package gateway_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"syscall"
+	"testing"
+	"time"
+
+	"spekeasy/encryptor"
+	"spekeasy/internal/upstream"
+	"spekeasy/internal/vendorsim"
+	"spekeasy/speke"
+)
+
+// BenchmarkRelay measures what the gateway adds to a call: the same client
+// asks a vendor directly and through the gateway, over loopback, in one run.
+// The vendor answers from memory. Reported is the CPU time of the whole
+// process per request, which does not mind a busy machine; added-us is the
+// difference. The gateway's own HTTP server is in it, its authentication and
+// audit log are not.
+func BenchmarkRelay(b *testing.B) {
+	for name, o := range map[string]encryptor.Options{
+		"v2,2keys,2systems": twoKeys,
+		"v2,8keys,3systems": {Service: encryptor.MediaPackageV2, Version: encryptor.V20, VideoPreset: "PRESET-VIDEO-5", AudioPreset: "PRESET-AUDIO-3"},
+		"v1,1key,2systems":  {Service: encryptor.MediaConvert, Version: encryptor.V10},
+	} {
+		b.Run(name, func(b *testing.B) { benchmarkRelay(b, build(b, o), nil) })
+	}
+	b.Run("v2,2keys,2systems,repaired", func(b *testing.B) {
+		benchmarkRelay(b, build(b, twoKeys), []vendorsim.Fault{{Kind: vendorsim.FaultNoRules, Probability: 1}})
+	})
+}
+
+func benchmarkRelay(b *testing.B, r *encryptor.Request, faults []vendorsim.Fault) {
+	bench := newBench(b)
+	sim := startSim(b, vendorsim.Generic, vendorsim.Options{Faults: faults, Observe: func(vendorsim.Exchange) {}})
+	up := sim.upstream(b)
+	to, err := http.NewRequestWithContext(b.Context(), http.MethodPost, up.URL, bytes.NewReader(r.Body))
+	if err != nil {
+		b.Fatal(err)
+	}
+	to.Header = r.Header.Clone()
+	if up.Auth.Basic != nil {
+		to.SetBasicAuth(up.Auth.Basic.User, string(up.Auth.Basic.Password))
+	}
+	res, err := http.DefaultTransport.RoundTrip(to)
+	if err != nil {
+		b.Fatal(err)
+	}
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK {
+		b.Fatal(err, res.Status)
+	}
+	res.Body.Close()
+	vendor := stub(b, func(w http.ResponseWriter, q *http.Request) {
+		io.Copy(io.Discard, q.Body) //nolint:errcheck // a benchmark's own client
+		for name, values := range res.Header {
+			w.Header()[name] = values
+		}
+		w.Write(body) //nolint:errcheck // a benchmark's own client
+	})
+	tn := bench.tenant(&upstream.Settings{Vendor: "generic", URL: vendor.URL})
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		body, err := io.ReadAll(q.Body)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		req, err := speke.ParseRequest(q.Header, body, &tn.Policy)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		a, err := bench.gate.Provide(q.Context(), tn, req)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		w.Header()["Content-Type"] = res.Header["Content-Type"]
+		w.Write(a.Body) //nolint:errcheck // a benchmark's own client
+	}))
+	defer front.Close()
+
+	post := func(url string) {
+		q, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(r.Body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		q.Header = r.Header
+		res, err := http.DefaultTransport.RoundTrip(q)
+		if err != nil {
+			b.Fatal(err)
+		}
+		io.Copy(io.Discard, res.Body) //nolint:errcheck // a benchmark
+		res.Body.Close()
+	}
+	cpu := func(url string) float64 {
+		for range 50 {
+			post(url)
+		}
+		before := cpuTime(b)
+		for range b.N {
+			post(url)
+		}
+		return (cpuTime(b) - before).Seconds() * 1e6 / float64(b.N)
+	}
+	direct := cpu(vendor.URL)
+	b.ReportAllocs()
+	b.ResetTimer()
+	through := cpu(front.URL)
+	b.StopTimer()
+	b.ReportMetric(direct, "direct-us")
+	b.ReportMetric(through, "gateway-us")
+	b.ReportMetric(through-direct, "added-us")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
