@@ -255,10 +255,10 @@ func (f *Filter) Attr(name string) (value string, ok bool) {
 // decodeBase64 decodes xs:base64Binary: white space is skipped and non-zero
 // trailing bits are tolerated (CPIX-TYP-02, -08).
 func decodeBase64(s string) ([]byte, error) {
-	if strings.ContainsAny(s, " \t\r\n") {
-		s = strings.Join(strings.Fields(s), "")
+	b, err := base64.StdEncoding.DecodeString(s) // skips line ends by itself
+	if err != nil && strings.ContainsAny(s, " \t") {
+		b, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(s), ""))
 	}
-	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return nil, errors.New("not base64") // the decoder's own error can quote its input
 	}
