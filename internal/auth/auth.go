@@ -154,7 +154,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		a.follow(o.Former)
 	}
 	// In the order of trying: the cheap ones first.
-	a.methods = []method{new(iam), a.mtls, newSigV4(o.Now), newAPIKeys(), newTokens(), a.digest, a.bearer, a.basic, a.delivery}
+	a.methods = []method{new(iam), a.mtls, newSigV4(o.Now), newAPIKeys(), newTokens(), newSigners(), a.digest, a.bearer, a.basic, a.delivery}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {

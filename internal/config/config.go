@@ -40,7 +40,12 @@ type Config struct {
 	Log     Log     `yaml:"log"`
 	Audit   Audit   `yaml:"audit"`
 
+	Admin     Admin     `yaml:"admin"`
+	Telemetry Telemetry `yaml:"telemetry"`
+
 	Tenants []tenant.Settings `yaml:"tenants"`
+
+	lines map[string]int // of the file, by member
 }
 
 // TLS is about the listener. Without files it speaks plain HTTP, for a proxy
@@ -192,21 +197,26 @@ func Default() *Config {
 		Auth: Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)},
 			OAuth: OAuth{Issuer: "spekeasy", Lifetime: Duration(10 * time.Minute)}},
 		Audit: Audit{Sync: SyncInterval, SegmentBytes: 32 << 20, Retain: Duration(400 * 24 * time.Hour)},
+
+		Telemetry: Telemetry{Sample: 1, Logs: true},
 	}
 }
 
 // Dev returns the configuration of `serve --dev`: one tenant, dev, whose
-// Basic credential dev:dev may do everything. base is the server's own URL,
+// Basic credential dev:dev may do everything, as may its signer dev. base is the server's own URL,
 // where players find plain keys and Clear Key licenses (S2-CK-03).
 func Dev(listen, data, base string) *Config {
 	c := Default()
 	c.Listen, c.Data = listen, data
 	dev := tenant.Settings{
-		ID:          DevTenant,
-		Credentials: []tenant.Credential{{
-			Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
-			Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},
-		}},
+		ID: DevTenant,
+		Credentials: []tenant.Credential{
+			{
+				Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
+				Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},
+			},
+			{Name: "packager", WidevineSigner: &tenant.WidevineSigner{Name: DevTenant, AESKey: DevSigningKey, AESIV: DevSigningIV}},
+		},
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
@@ -216,6 +226,13 @@ func Dev(listen, data, base string) *Config {
 
 // DevTenant is the tenant of `serve --dev`.
 const DevTenant = "dev"
+
+// What packagers sign with for the tenant of `serve --dev`, as signer dev.
+// Everybody knows it, which a server on loopback can bear.
+const (
+	DevSigningKey = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	DevSigningIV  = "0123456789abcdef0123456789abcdef"
+)
 
 // CheckLoopback refuses a listening address that others could reach; a
 // well-known password must not.
@@ -266,6 +283,7 @@ func (c *Config) Check() error {
 		add("log.format: %q is neither text nor json", c.Log.Format)
 	}
 	errs = append(errs, c.Audit.check()...)
+	errs = append(errs, c.checkWatch()...)
 	errs = append(errs, c.checkTenants()...)
 	return errors.Join(errs...)
 }

@@ -19,7 +19,9 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/requestid"
+	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -58,8 +60,11 @@ type Server struct {
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
+	packagers *packager.Provider // nil for none
 	userAgent string
 	log       *slog.Logger
+	observer  Observer          // nil for nobody
+	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
 	answers   sync.Pool // of *[]byte
@@ -87,6 +92,13 @@ func (s *Server) Mount(pattern string, h http.Handler) {
 	})
 }
 
+// Health serves the probes of load balancers and orchestrators, which bring
+// no credential and are told no more than whether all is well.
+func (s *Server) Health(live, ready http.Handler) {
+	s.mux.Handle("/livez", live)
+	s.mux.Handle("/readyz", ready)
+}
+
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // handler puts the parts around a route that are the same for all: request
@@ -97,10 +109,12 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
 		ctx := requestid.With(r.Context(), id)
+		var limit *timeLimit
 		if route.Timeout > 0 {
-			limit := newTimeLimit(ctx, route.Timeout)
+			limit = newTimeLimit(ctx, route.Timeout)
 			defer limit.release()
 			ctx = limit
+			s.begin(limit, &route, r, id)
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -120,7 +134,10 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 				_, text := answerTo(err)
 				w.Header()[route.ErrorHeader] = []string{text}
 			}
-			s.fail(w, r, id, err)
+			s.fail(ctx, w, r, id, err)
+		}
+		if limit != nil {
+			s.end(limit, &route, err)
 		}
 	}
 }
@@ -188,6 +205,8 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted := note(ctx)
+	noted.class = t.Class
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
@@ -201,6 +220,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if who.Sealed {
 		recipients, err := req.Recipients()

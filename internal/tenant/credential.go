@@ -38,6 +38,8 @@ type Credential struct {
 
 	IAM   *IAM   `yaml:"iam,omitempty"`
 	SigV4 *SigV4 `yaml:"sigv4,omitempty"`
+
+	WidevineSigner *WidevineSigner `yaml:"widevine_signer,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -220,6 +222,7 @@ func (c *Credential) Check() error {
 	kind("delivery_certificate", c.DeliveryCertificate != nil, c.DeliveryCertificate.check)
 	kind("iam", c.IAM != nil, c.IAM.check)
 	kind("sigv4", c.SigV4 != nil, c.SigV4.check)
+	kind("widevine_signer", c.WidevineSigner != nil, c.WidevineSigner.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))

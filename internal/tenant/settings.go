@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -31,6 +32,10 @@ type Settings struct {
 	// the ID that a vendor gave to it.
 	Aliases []string `yaml:"aliases,omitempty" json:"aliases,omitempty"`
 
+	// Class groups tenants in metrics, which name no tenant: such as live, vod
+	// or trial. By default it is "default".
+	Class string `yaml:"class,omitempty" json:"class,omitempty"`
+
 	KeySource   KeySource `yaml:"key_source,omitempty" json:"key_source,omitzero"`
 	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`                   // as-asked, uuidv5, uuidv5-scheme, sha256-xor
 	Override    string    `yaml:"override_kid_rule,omitempty" json:"override_kid_rule,omitzero"` // where a request asks for it; by default sha256-xor
@@ -43,11 +48,17 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 
 	// Upstream is whose keys are answered instead of our own.
 	Upstream *upstream.Settings `yaml:"upstream,omitempty" json:"upstream,omitempty"`
 }
+
+// DefaultClass is the class of tenants that name none.
+const DefaultClass = "default"
+
+var classes = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
 // Limits bound what the tenant may take, as a whole and with each credential.
 // There are none by default.
@@ -117,6 +128,12 @@ func (s *Settings) Build() (*Tenant, error) {
 			return nil, fmt.Errorf("override_kid_rule: %w", err)
 		}
 	}
+	if t.Class = s.Class; t.Class == "" {
+		t.Class = DefaultClass
+	}
+	if !classes.MatchString(t.Class) {
+		return nil, errors.New("class: must be 1 to 32 of a-z, 0-9, _ and -")
+	}
 	if slices.Contains(s.Aliases, "") {
 		return nil, errors.New("aliases: must not be empty")
 	}
@@ -159,6 +176,9 @@ func (s *Settings) Build() (*Tenant, error) {
 		}
 		t.DRM = s.DRM
 		t.Policy.V1, t.Policy.V2 = drm.AllElsewhere(t.Policy.V1), drm.AllElsewhere(t.Policy.V2)
+	}
+	if err := s.Packager.build(t); err != nil {
+		return nil, fmt.Errorf("packager: %w", err)
 	}
 	return t, nil
 }

@@ -35,9 +35,12 @@ type Tenant struct {
 	Source       keystore.Source
 	KIDRule      kidrule.Rule
 	OverrideRule kidrule.Rule // on routes where a request may ask for other key IDs
+	Class        string       // what its requests are counted under
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+	TrackMap     TrackMap // for packagers
+	CPIXLabels   Labels   // the same
 
 	Upstream *upstream.Settings // whose keys are answered; nil for our own
 	DRM      drm.Settings       // with an upstream: how its signaling is completed
