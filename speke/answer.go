@@ -335,4 +335,7 @@ type Answer struct {
 	// UserAgent names the key provider that answered, when it is not this one
 	// (SX-GW-01).
 	UserAgent string
+
+	// Source names another key provider whose keys these are; "" for our own.
+	Source string
 }

@@ -107,6 +107,7 @@ func (e *exchange) fromCopies(ctx context.Context) (*speke.Answer, error) {
 	if answer.Body, err = e.req.Answer(grants, signaling, e.sealer); err != nil {
 		return nil, err
 	}
-	e.note.AnsweredBy = "copy of " + copies[0].Source
+	answer.Source = "copy of " + copies[0].Source
+	e.note.AnsweredBy = answer.Source
 	return answer, nil
 }

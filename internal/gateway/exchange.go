@@ -58,7 +58,7 @@ func (e *exchange) through(ctx context.Context, s *source) (*speke.Answer, *Faul
 	}
 	e.note.AnsweredBy = s.set.Name
 	s.stats.succeeded(e.gateway.now())
-	return &speke.Answer{Body: body, KIDs: h.kids, Created: created, UserAgent: h.agent, Recipients: e.recipients()}, nil, nil
+	return &speke.Answer{Body: body, KIDs: h.kids, Created: created, UserAgent: h.agent, Source: s.set.Name, Recipients: e.recipients()}, nil, nil
 }
 
 // recipients are the fingerprints of who can open the answer's keys.

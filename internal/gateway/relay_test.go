@@ -39,6 +39,9 @@ func TestRelay(t *testing.T) {
 	if string(came) != string(a.Body) {
 		t.Errorf("came down changed:\n%s", a.Body)
 	}
+	if a.Source != "generic" {
+		t.Errorf("source %q", a.Source)
+	}
 	if a.UserAgent == "" || a.UserAgent != agent {
 		t.Errorf("the upstream's name is %q", a.UserAgent)
 	}
