@@ -137,6 +137,10 @@ func (s *source) call(ctx context.Context, q *question, refused string) (*reply,
 	if err != nil {
 		return nil, "", s.noToken(parent, ctx, err)
 	}
+	// A kept connection that the other end has closed meanwhile is replaced.
+	// The same request has the same answer (SX-SEQ-16), so that is safe; the
+	// empty value is for the transport and not sent.
+	r.Header["X-Idempotency-Key"] = nil
 	res, err := s.transport.RoundTrip(r) // not a client: no redirect, and no error that quotes the URL
 	if err != nil {
 		return nil, token, s.network(parent, ctx, err)

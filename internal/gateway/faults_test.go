@@ -224,3 +224,18 @@ func TestEncryptorLeaves(t *testing.T) {
 		t.Errorf("%+v", h)
 	}
 }
+
+// TestClosedConnection: a connection that was kept, and that the vendor has
+// closed meanwhile, is replaced without anybody noticing.
+func TestClosedConnection(t *testing.T) {
+	b := newBench(t)
+	s := startSim(t, vendorsim.Generic, vendorsim.Options{})
+	tn := b.tenant(s.upstream(t))
+	for range 20 {
+		b.must(tn, build(t, twoKeys))
+		s.CloseClientConnections()
+	}
+	if h := b.gate.Health()[0]; len(h.Failed) != 0 {
+		t.Errorf("%+v", h)
+	}
+}
