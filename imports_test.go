@@ -50,6 +50,7 @@ func TestImports(t *testing.T) {
 		"internal/requestid":   {},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/binding":     {"contentkey", "drm", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant"},
 		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant", "internal/widevine"},
@@ -58,7 +59,12 @@ func TestImports(t *testing.T) {
 		"internal/metrics":     {"internal/keystore"},
 		"internal/telemetry":   {},
 		"internal/ops":         {},
+		"adminapi":             {"contentkey", "drm"},
+		"internal/admin":       {"adminapi", "contentkey", "internal/audit", "internal/auth", "internal/config", "internal/keystore", "internal/tenant"},
 		"internal/config":      {"internal/tenant"},
+
+		"internal/lambdahttp":     {"internal/auth"},
+		"internal/secretsmanager": {},
 	} {
 		if imports[pkg] == nil {
 			t.Errorf("%s does not exist", pkg)

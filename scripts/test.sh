@@ -11,4 +11,7 @@ go test -timeout 10m ./cmd/... ./e2e/... ./internal/backup
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)
+(cd deploy/tools && go vet ./... && go test ./...)
+(cd examples/aws/sdktest && go test ./...)
+(cd deploy/terraform/hcltest && go test ./...)
 ./scripts/fuzz.sh 3s

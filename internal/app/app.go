@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"spekeasy/internal/admin"
 	"spekeasy/internal/config"
 	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
@@ -33,6 +34,11 @@ type Backends struct {
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
+
+	// Still means that the process stands still between requests, so that
+	// nothing may be done in the background: no probes, and last-seen times
+	// are written when the keystore is told to.
+	Still bool
 }
 
 // OpenStore opens a database.
@@ -61,11 +67,16 @@ type App struct {
 	Health *ops.Health
 	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
 
+	AdminAPI *admin.API
+
 	log      *slog.Logger
+	store    keystore.Store
 	watch    watch
-	listener *listenerTLS                  // nil for plain HTTP
-	admin    net.Listener                  // nil for none
+	listener *listenerTLS // nil for plain HTTP
+	admin    net.Listener
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -92,6 +103,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
+	recorder := a.watch.recorded(audited)
+	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
+		return nil, err
+	}
 	seal := time.Duration(c.Sealing.Reuse)
 	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
 	a.onClose(a.Gateway.Close)
@@ -99,9 +114,13 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
 		return nil, err
 	}
-	s := server.New(a.Customers, a.Customers, provider, a.watch.recorded(audited), userAgent, log)
+	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
-	a.Handler = s.WithPackagers(packager.New(a.Keystore))
+	s.WithPackagers(packager.New(a.Keystore))
+	if err := a.mountBindings(s); err != nil {
+		return nil, err
+	}
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -111,10 +130,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
-	a.openHealth(ctx)
-	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	if !b.Still {
+		a.openHealth(ctx)
+		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	}
 	return a, nil
 }
+
+// never is longer than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
 
@@ -143,9 +167,13 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 		return err
 	}
 	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
+	if b.Still {
+		options.FlushEvery = never
+	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
+	a.store = o.Store
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
 }
@@ -164,10 +192,10 @@ func (a *App) Close(ctx context.Context) error {
 // for.
 const drainTime = 25 * time.Second
 
-// Serve answers requests on the listener until ctx ends, then drains: no new
-// connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
-	srv := &http.Server{
+// httpServer bounds what a client may take: a slow one its own connection, for
+// so long, and nobody else's.
+func (a *App) httpServer() *http.Server {
+	return &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -175,6 +203,16 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
+	srv := a.httpServer()
+	defer a.runBeside(ctx)()
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	stopAdmin := a.serveAdmin()

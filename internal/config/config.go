@@ -211,16 +211,16 @@ func Dev(listen, data, base string) *Config {
 	dev := tenant.Settings{
 		ID: DevTenant,
 		Credentials: []tenant.Credential{
-			{
-				Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"},
-				Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement},
-			},
+			{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}, Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement}},
 			{Name: "packager", WidevineSigner: &tenant.WidevineSigner{Name: DevTenant, AESKey: DevSigningKey, AESIV: DevSigningIV}},
 		},
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
 	c.Tenants = []tenant.Settings{dev}
+	c.Admin.Credentials = []AdminCredential{{
+		Credential: tenant.Credential{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}}, Role: RoleSecurityOfficer,
+	}}
 	return c
 }
 
@@ -284,13 +284,14 @@ func (c *Config) Check() error {
 	}
 	errs = append(errs, c.Audit.check()...)
 	errs = append(errs, c.checkWatch()...)
+	errs = append(errs, c.checkAdmin()...)
 	errs = append(errs, c.checkTenants()...)
 	return errors.Join(errs...)
 }
 
 func (c *Config) checkTenants() (errs []error) {
-	if len(c.Tenants) == 0 {
-		errs = append(errs, errors.New("tenants: at least one is required"))
+	if len(c.Tenants) == 0 && len(c.Admin.Credentials) == 0 {
+		errs = append(errs, errors.New("tenants: at least one is required, or admin.credentials to make tenants with"))
 	}
 	seen := make(map[string]bool)
 	for i := range c.Tenants {

@@ -11,11 +11,10 @@ import (
 // nothing. The rules for methods are those of [Store].
 type Feed interface {
 	// FollowBindings returns at most limit bindings of a tenant that come
-	// after a position in the feed, as they are now, and the position after
-	// the last of them; after itself when there are none. The position "" is
-	// the beginning. The error is [ErrPosition] for a position that is not one
-	// of this feed.
-	FollowBindings(ctx context.Context, tenant, after string, limit int) (page []Binding, next string, err error)
+	// after a position in the feed, as they are now. The position "" is the
+	// beginning. The error is [ErrPosition] for a position that is not one of
+	// this feed.
+	FollowBindings(ctx context.Context, tenant, after string, limit int) ([]Followed, error)
 
 	// FeedEnd returns the position after everything that FollowBindings can
 	// return now.
@@ -31,16 +30,23 @@ type Feed interface {
 	SetNote(ctx context.Context, name string, value []byte, version int64) (done bool, err error)
 }
 
-// ErrPosition reports a position that is not one of the feed, for example
-// because the database is an older copy of the one that it was in.
-var ErrPosition = errors.New("no such position in the feed of bindings")
+// Followed is a binding in the feed.
+type Followed struct {
+	Binding
+	Position string // behind it
+}
+
+// ErrPosition reports a position that is not one of the feed, or of the pages
+// of bindings, for example because the database is an older copy of the one
+// that it was in.
+var ErrPosition = errors.New("no such position among the bindings")
 
 // ErrNoFeed reports a store whose bindings cannot be followed.
 var ErrNoFeed = errors.New("this kind of store has no feed of bindings")
 
 // Feed returns the feed of bindings.
 func (k *Keystore) Feed() (Feed, error) {
-	f, ok := k.store.(Feed)
+	f, ok := underlying(k.store).(Feed)
 	if !ok {
 		return nil, ErrNoFeed
 	}

@@ -22,6 +22,8 @@ var (
 	errNotFound = errors.New("not found")
 	errTooLarge = errors.New("request body too large")
 	errBody     = errors.New("request body could not be read")
+
+	errClearKeys = errors.New("the tenant's content keys leave encrypted only")
 )
 
 // answerTo turns an error into status and text. What the specification
@@ -106,5 +108,5 @@ func (s *Server) logRefusal(ctx context.Context, r *http.Request, id string, sta
 		level = slog.LevelError
 	}
 	s.log.LogAttrs(ctx, level, "request refused", slog.String("request_id", id), slog.Int("status", status),
-		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", r.RemoteAddr), slog.String("error", err.Error()))
+		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", s.auth.Remote(r)), slog.String("error", err.Error()))
 }

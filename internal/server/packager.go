@@ -148,7 +148,7 @@ func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter
 		w.Header().Set("Allow", http.MethodGet)
 		return errMethod
 	}
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr, Profile: p.profile}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r), Profile: p.profile}
 	answer, err := p.ask(s, ctx, r, body, rec)
 	if err == nil {
 		err = s.audit.Record(ctx, rec) // no record, no keys
@@ -183,11 +183,10 @@ func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter
 // ask finds out who asks and gets the answer; rec is told what is known by
 // then.
 func (p *packaging) ask(s *Server, ctx context.Context, r *http.Request, body []byte, rec *audit.Record) (*packager.Answer, error) {
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
 		return nil, err
 	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return nil, err

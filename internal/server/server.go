@@ -44,6 +44,7 @@ type Authenticator interface {
 	Challenge(h http.Header, err error)
 	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
 	IssuesTokens() bool
+	Remote(r *http.Request) string
 	JWKS() []byte
 	Token(r *http.Request, body []byte) (*auth.Token, error)
 }
@@ -155,6 +156,10 @@ func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
 	return errMethod
 }
 
+// maxTrusted is how much memory a body gets for announcing its length; the
+// rest it gets as it comes.
+const maxTrusted = 64 << 10
+
 // readBody reads the whole body, since some credentials cover it with a
 // signature. A body that is too long is [errTooLarge] and one that breaks off
 // is [errBody].
@@ -166,7 +171,7 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 		return errTooLarge
 	}
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, maxTrusted)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -187,19 +192,15 @@ func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
 func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r)}
 	defer func() {
 		if err != nil {
 			err = &refusal{err, rec}
 		}
 	}()
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
 		return err
-	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
-	if !who.Encryptor {
-		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
 	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
@@ -216,12 +217,20 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	defer pass.Leave()
+	branded, err := t.Brands[who.Brand].Enter("")
+	if err != nil {
+		return err
+	}
+	defer branded.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err
 	}
 	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
+	if t.RefuseClear && !req.Encrypted() {
+		return speke.EncryptionError(errClearKeys)
+	}
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {
@@ -270,6 +279,20 @@ func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids
 
 // maxRoom is how much memory of an answer, in bytes, is kept for the next.
 const maxRoom = 256 << 10
+
+// encryptor finds out who asks for keys, and whether they may. Every way to a
+// key begins here.
+func (s *Server) encryptor(r *http.Request, body []byte, rec *audit.Record) (*auth.Principal, error) {
+	who, err := s.auth.Authenticate(r, body)
+	if err != nil {
+		return nil, err
+	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if !who.Encryptor {
+		return nil, fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
+	}
+	return who, nil
+}
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {

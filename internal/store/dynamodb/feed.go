@@ -41,22 +41,22 @@ var feedPosition = regexp.MustCompile(`^[0-9]{20}#([0-9a-f]{64}|~)$`)
 
 // FollowBindings implements [keystore.Feed]. A new binding is there once
 // [Options].Settle has passed.
-func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Binding, string, error) {
+func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Followed, error) {
 	if err := checkTenant(tenant); err != nil {
-		return nil, "", err
+		return nil, err
 	}
 	if after != "" && !feedPosition.MatchString(after) {
-		return nil, "", fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
+		return nil, fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
 	}
 	end := db.settled()
-	var page []keystore.Binding
-	next := after
+	var page []keystore.Followed
 	err := db.do(ctx, "reading new bindings", func(ctx context.Context) error {
-		page, next = nil, after
+		page = nil
 		if after >= end {
 			return nil
 		}
 		var keys []item
+		var positions []string
 		in := &sdk.QueryInput{
 			TableName: &db.table, ConsistentRead: aws.Bool(true), Limit: aws.Int32(int32(min(limit, maxPage))),
 			KeyConditionExpression:    aws.String("pk = :pk AND sk BETWEEN :from AND :to"),
@@ -68,7 +68,7 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 		}
 		for _, it := range out.Items {
 			f := fields{item: it}
-			keys, next = append(keys, contentAt(tenant, f.text("binding"))), f.text("sk")
+			keys, positions = append(keys, contentAt(tenant, f.text("binding"))), append(positions, f.text("sk"))
 			if f.err != nil {
 				return f.err
 			}
@@ -81,7 +81,7 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 		if err != nil {
 			return err
 		}
-		for _, key := range keys {
+		for i, key := range keys {
 			it := found[nameOf(key)]
 			if it == nil {
 				return fmt.Errorf("%w: binding %s is in the feed and is lost", keystore.ErrCorrupt, nameOf(key))
@@ -90,14 +90,14 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 			if err != nil {
 				return err
 			}
-			page = append(page, b)
+			page = append(page, keystore.Followed{Binding: b, Position: positions[i]})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return page, next, nil
+	return page, nil
 }
 
 // settled is the place up to which the feed will not change any more.

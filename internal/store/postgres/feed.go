@@ -19,23 +19,22 @@ const maxNumbered = 1000
 const followBindings = "SELECT " + bindingColumns + ", seq FROM bindings WHERE tenant = $1 AND seq > $2 AND seq IS NOT NULL ORDER BY seq LIMIT $3"
 
 // FollowBindings implements [keystore.Feed].
-func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Binding, string, error) {
+func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Followed, error) {
 	var from int64
 	if after != "" {
 		var err error
 		if from, err = strconv.ParseInt(after, 10, 64); err != nil || from < 0 {
-			return nil, "", fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
+			return nil, fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
 		}
 	}
 	if err := storable(tenant); err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	var page []keystore.Binding
-	next := from
+	var page []keystore.Followed
 	err := db.do(ctx, "reading new bindings", func(ctx context.Context, conn *pgx.Conn) error {
 		for {
-			page, next = nil, from
-			var last int64
+			page = nil
+			var last, seq int64
 			var unnumbered bool
 			b := &pgx.Batch{}
 			b.Queue("SELECT coalesce((SELECT seq FROM feeds WHERE tenant = $1), 0), "+
@@ -43,9 +42,9 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 				return row.Scan(&last, &unnumbered)
 			})
 			b.Queue(followBindings, tenant, from, limit).Query(func(rows pgx.Rows) (err error) {
-				page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (keystore.Binding, error) {
-					r, err := scanBinding(tenant, withSeq{row, &next})
-					return *r.Binding, err
+				page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (keystore.Followed, error) {
+					r, err := scanBinding(tenant, withSeq{row, &seq})
+					return keystore.Followed{Binding: *r.Binding, Position: position(seq)}, err
 				})
 				return err
 			})
@@ -64,9 +63,9 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 		}
 	})
 	if err != nil {
-		return nil, "", err
+		return nil, err
 	}
-	return page, position(next), nil
+	return page, nil
 }
 
 // position is the text of a place in the feed.

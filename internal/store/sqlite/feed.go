@@ -13,40 +13,40 @@ import (
 var _ keystore.Feed = (*DB)(nil)
 
 // FollowBindings implements [keystore.Feed].
-func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Binding, string, error) {
+func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Followed, error) {
 	var from int64
 	if after != "" {
 		var err error
 		if from, err = strconv.ParseInt(after, 10, 64); err != nil || from < 0 {
-			return nil, "", fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
+			return nil, fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
 		}
 	}
 	rows, err := db.readers.QueryContext(ctx, "SELECT seq, identity, "+bindingColumns+
 		" FROM bindings INDEXED BY bindings_feed WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?", tenant, from, limit)
 	if err != nil {
-		return nil, "", readError(ctx, "new bindings", err)
+		return nil, readError(ctx, "new bindings", err)
 	}
 	defer rows.Close()
-	var page []keystore.Binding
+	var page []keystore.Followed
 	at := bindingPlace{seq: from}
 	for rows.Next() {
 		b, err := scanBinding(tenant, &at, rows)
 		if err != nil {
-			return nil, "", readError(ctx, "new bindings", err)
+			return nil, readError(ctx, "new bindings", err)
 		}
-		page = append(page, b)
+		page = append(page, keystore.Followed{Binding: b, Position: position(at.seq)})
 	}
 	if err := rows.Err(); err != nil {
-		return nil, "", readError(ctx, "new bindings", err)
+		return nil, readError(ctx, "new bindings", err)
 	}
 	if len(page) > 0 || from == 0 {
-		return page, position(at.seq), nil
+		return page, nil
 	}
 	end, err := db.lastBinding(ctx, tenant)
 	if err == nil && from > end {
 		err = fmt.Errorf("position %s: %w", after, keystore.ErrPosition)
 	}
-	return nil, after, err
+	return nil, err
 }
 
 // FeedEnd implements [keystore.Feed].
