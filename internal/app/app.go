@@ -19,6 +19,7 @@ import (
 
 	"spekeasy/internal/admin"
 	"spekeasy/internal/config"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/ops"
@@ -58,6 +59,7 @@ type App struct {
 	Store     *url.URL // where keys are kept
 	KEK       *url.URL // what wraps their data keys
 	Keystore  *keystore.Keystore
+	Gateway   *gateway.Gateway // to the upstreams of tenants that have one
 	Customers *Customers
 	Handler   http.Handler
 	TLS       *tls.Config // of the listener; nil for plain HTTP
@@ -105,7 +107,13 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
 		return nil, err
 	}
-	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
+	seal := time.Duration(c.Sealing.Reuse)
+	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
+	a.onClose(a.Gateway.Close)
+	provider := &providers{keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: seal}), a.Gateway}
+	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
+		return nil, err
+	}
 	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
 	s.WithPackagers(packager.New(a.Keystore))
@@ -122,6 +130,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
+	a.watch.metrics.Upstreams(a.upstreams)
 	if !b.Still {
 		a.openHealth(ctx)
 		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
