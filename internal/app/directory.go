@@ -142,8 +142,10 @@ func (d *directory) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, fault := range inv.Faults {
-		d.log.Error("a stored tenant or credential cannot be read", "error", fault)
+	if before == nil || before.Revision != inv.Revision || len(before.Faults) != len(inv.Faults) { // not at every look
+		for _, fault := range inv.Faults {
+			d.log.Error("a stored tenant or credential cannot be read", "error", fault)
+		}
 	}
 	if before == nil || before.Revision != inv.Revision || before.Later {
 		if err := d.customers.SetStored(inv.Tenants); err != nil {
