@@ -161,9 +161,7 @@ func (s *Server) Upstream(base string) (*Upstream, error) {
 	}
 	up := &Upstream{Vendor: s.name, V1: &url.URL{Scheme: u.Scheme, Host: u.Host}}
 	s.vendor.upstream(up)
-	if up.V2, err = up.secondURL(""); err != nil {
-		return nil, err
-	}
+	up.V2 = up.secondURL()
 	return up, nil
 }
 
