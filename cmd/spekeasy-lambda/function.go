@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -59,7 +57,6 @@ type function struct {
 	mu       sync.RWMutex // held for reading by requests under way
 	app      *app.App
 	secrets  *secretsmanager.Set
-	built    int       // how often
 	checked  time.Time // when secrets were looked at last
 	looked   time.Time // when tenants were looked for last
 	flushed  time.Time
@@ -113,8 +110,12 @@ func (f *function) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.built++
-	c.Data = filepath.Join(c.Data, strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(f.built)) // its lock is one server's
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if c.Data, err = os.MkdirTemp(c.Data, ""); err != nil { // its lock is one server's
+		return fmt.Errorf("data directory: %w", err)
+	}
 	log := slog.New(slog.NewJSONHandler(f.stderr, &slog.HandlerOptions{Level: c.Log.Level}))
 	a, err := app.New(ctx, c, f.backends(), "spekeasy/"+version, log)
 	if err != nil {
