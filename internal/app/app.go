@@ -36,8 +36,8 @@ type Backends struct {
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
 
 	// Still means that the process stands still between requests, so that
-	// nothing may be done in the background: no probes, and last-seen times
-	// are written when the keystore is told to.
+	// nothing may be done in the background: no probes, and whoever runs it
+	// has to call [App.Refresh], and Flush of the keystore.
 	Still bool
 }
 
@@ -69,14 +69,15 @@ type App struct {
 
 	AdminAPI *admin.API
 
-	log      *slog.Logger
-	store    keystore.Store
-	watch    watch
-	listener *listenerTLS // nil for plain HTTP
-	admin    net.Listener
-	close    []func(context.Context) error // in the order of opening
-	onDrain  []func()                      // when no new requests come
-	beside   []func(context.Context)       // run while serving
+	log       *slog.Logger
+	store     keystore.Store
+	watch     watch
+	directory *directory
+	listener  *listenerTLS // nil for plain HTTP
+	admin     net.Listener
+	close     []func(context.Context) error // in the order of opening
+	onDrain   []func()                      // when no new requests come
+	beside    []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -104,7 +105,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	recorder := a.watch.recorded(audited)
-	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
+	if err := a.openAdmin(ctx, b.Still, recorder, userAgent); err != nil {
 		return nil, err
 	}
 	seal := time.Duration(c.Sealing.Reuse)
