@@ -26,7 +26,7 @@ import (
 func TestSecondRegion(t *testing.T) {
 	b := newBench(t)
 	east, west := startSim(t, vendorsim.Axinom, vendorsim.Options{}), startSim(t, vendorsim.Axinom, vendorsim.Options{})
-	tn := b.tenant(east.upstream(t, quick, func(u *upstream.Settings) {
+	tn := b.tenant(east.upstream(t, func(u *upstream.Settings) {
 		u.Fallback = []upstream.Settings{{SameKeys: true, URL: west.upstream(t).URL}}
 	}))
 	first := b.must(tn, build(t, twoKeys))
@@ -98,7 +98,7 @@ func TestResilienceCopy(t *testing.T) {
 	for vendor, scheme := range map[string]string{vendorsim.Axinom: "cbcs", vendorsim.Generic: "cenc"} {
 		b := newBench(t)
 		s := startSim(t, vendor, vendorsim.Options{})
-		tn := b.tenant(s.upstream(t, quick, func(u *upstream.Settings) { u.Copy = true }))
+		tn := b.tenant(s.upstream(t, func(u *upstream.Settings) { u.Copy = true }))
 		o := encryptor.Options{Service: encryptor.MediaPackageV2, Version: encryptor.V20, Scheme: scheme, Systems: []string{"widevine", "playready"}}
 		if scheme == "cbcs" {
 			o.Systems = append(o.Systems, "fairplay")
