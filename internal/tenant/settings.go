@@ -43,6 +43,7 @@ type Settings struct {
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
+	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
 }
 
 // Limits bound what the tenant may take, as a whole and with each credential.
@@ -101,6 +102,13 @@ func (s *Settings) Build() (*Tenant, error) {
 	if err := keystore.CheckTenant(s.ID); err != nil {
 		return nil, fmt.Errorf("id: %w", err)
 	}
+	if s.ID == PlaybackSecrets {
+		return nil, fmt.Errorf("id: %q is not for tenants", s.ID)
+	}
+	if err := s.Playback.check(); err != nil {
+		return nil, fmt.Errorf("playback: %w", err)
+	}
+	t.Playback = s.Playback
 	var err error
 	if t.Source, err = s.KeySource.build(); err != nil {
 		return nil, fmt.Errorf("key_source: %w", err)

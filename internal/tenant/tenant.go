@@ -37,6 +37,8 @@ type Tenant struct {
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
 
+	Playback *Playback // what players get; nil for nothing
+
 	Gate    *limit.Gate       // where its requests pass; nil without limits
 	NewKeys func(n int) error // counts keys before they are made; nil without a quota
 }
