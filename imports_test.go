@@ -44,9 +44,10 @@ func TestImports(t *testing.T) {
 		"internal/tenant":      {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/limit", "internal/password", "speke"},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
-		"internal/server":      {"internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
+		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -7,9 +7,11 @@ import (
 	"crypto/hmac"
 	"crypto/rsa"
 	"crypto/sha1" //nolint:gosec // RSA-OAEP-MGF1P is defined with SHA-1 (SX-CKE-05, E-13)
+	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -71,6 +73,7 @@ type Sealer struct {
 	block      cipher.Block
 	macKey     []byte
 	recipients []wrappedKeys
+	prints     []string
 }
 
 // wrappedKeys is what one recipient gets: base64 of the RSA ciphertexts and
@@ -99,6 +102,8 @@ func NewSealer(random io.Reader, recipients []*x509.Certificate) (*Sealer, error
 		if !ok {
 			return nil, fmt.Errorf("recipient %d: %w", i, ErrCertificate)
 		}
+		fingerprint := sha256.Sum256(cert.Raw)
+		s.prints = append(s.prints, hex.EncodeToString(fingerprint[:]))
 		w := &s.recipients[i]
 		if w.documentKey, w.documentMAC, err = s.wrap(pub, documentKey); err != nil {
 			return nil, fmt.Errorf("recipient %d: document key: %w", i, err)
@@ -109,6 +114,10 @@ func NewSealer(random io.Reader, recipients []*x509.Certificate) (*Sealer, error
 	}
 	return s, nil
 }
+
+// Fingerprints returns the SHA-256 of the recipients' certificates (DER) in
+// lower-case hexadecimal, in order. The slice is shared.
+func (s *Sealer) Fingerprints() []string { return s.prints }
 
 func (s *Sealer) wrap(pub *rsa.PublicKey, key []byte) (ciphertext, mac string, err error) {
 	c, err := rsa.EncryptOAEP(sha1.New(), s.rand, pub, key, nil) //nolint:gosec // see the import

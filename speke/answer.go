@@ -266,4 +266,8 @@ type Answer struct {
 	Body    []byte
 	KIDs    []contentkey.KID // of the content keys, in document order
 	Created int              // how many of them are new
+
+	// Recipients are the SHA-256 fingerprints, in lower-case hexadecimal, of
+	// the certificates that the keys are encrypted to; none for clear keys.
+	Recipients []string
 }

@@ -2,6 +2,8 @@ package speke
 
 import (
 	"net/http"
+
+	"spekeasy/contentkey"
 )
 
 // Error is a refusal that the encryptor is told in the words of the
@@ -10,6 +12,10 @@ type Error struct {
 	Status int
 	Text   string
 	Cause  error // for logs; never holds key material
+
+	// What the request asked for, as far as it was read; for records.
+	ContentID string
+	KIDs      []contentkey.KID
 }
 
 func (e *Error) Error() string {

@@ -116,10 +116,29 @@ func ParseRequest(h http.Header, body []byte, policy *Policy) (*Request, error) 
 		(*Request).checkPolicy,
 	} {
 		if err := check(r, policy); err != nil {
-			return nil, err
+			return nil, r.refused(err)
 		}
 	}
 	return r, nil
+}
+
+// refused adds to an error what was asked for.
+func (r *Request) refused(err error) error {
+	if e, ok := errors.AsType[*Error](err); ok {
+		e.ContentID, e.KIDs = r.ContentID, r.KIDs()
+	}
+	return err
+}
+
+// KIDs returns the key IDs as the encryptor named them, in document order.
+func (r *Request) KIDs() []contentkey.KID {
+	kids := make([]contentkey.KID, 0, len(r.Keys))
+	for i := range r.Keys {
+		if r.Keys[i].KID != (contentkey.KID{}) {
+			kids = append(kids, r.Keys[i].KID)
+		}
+	}
+	return kids
 }
 
 // maxText bounds the texts, in bytes, that are recorded with each content key

@@ -25,6 +25,7 @@ import (
 // build tag.
 func backends(e *env) app.Backends {
 	b := app.Backends{
+		Stdout: e.stdout,
 		Stores: map[string]app.OpenStore{
 			"sqlite": func(ctx context.Context, u *url.URL, log *slog.Logger) (keystore.Store, error) {
 				return sqlite.Open(ctx, u.Path, sqlite.Options{Log: log})

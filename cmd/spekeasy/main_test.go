@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -26,12 +27,14 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as a user would. Beside testscript's own
-// commands there are
+// commands, which go before ours of the same name (its stop ends a script),
+// there are
 //
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
 //	                      "ready URL" and sets $NAME to the URL
-//	stop NAME             sends SIGTERM and wants exit status 0
-//	kill NAME             sends SIGKILL
+//	end NAME              sends SIGTERM and wants exit status 0; what it said
+//	                      on standard output is in the file NAME.stdout
+//	crash NAME            sends SIGKILL
 //	log NAME TEXT         wants TEXT in its standard error
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -43,7 +46,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"start": cmdStart, "stop": cmdStop, "kill": cmdKill, "log": cmdLog,
+			"start": cmdStart, "end": cmdEnd, "crash": cmdCrash, "log": cmdLog,
 		},
 	})
 }
@@ -52,7 +55,9 @@ type serversKey struct{}
 
 type background struct {
 	cmd    *exec.Cmd
+	stdout lockedBuffer
 	stderr lockedBuffer
+	ended  chan struct{} // closed at the end of its standard output
 }
 
 // lockedBuffer is written by the process's copier and read by the script.
@@ -87,7 +92,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}
 	ts.Check(err)
-	s := &background{cmd: exec.Command(path, args[1:]...)}
+	s := &background{cmd: exec.Command(path, args[1:]...), ended: make(chan struct{})}
 	s.cmd.Dir = ts.MkAbs(".")
 	s.cmd.Stderr = &s.stderr
 	s.cmd.Env = append(os.Environ(), "HOME="+ts.Getenv("HOME"), "SECRET="+ts.Getenv("SECRET"))
@@ -101,8 +106,14 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 	})
 	ready := make(chan string, 1)
 	go func() {
-		line, _ := bufio.NewReader(out).ReadString('\n')
+		defer close(s.ended)
+		in := bufio.NewReader(io.TeeReader(out, &s.stdout))
+		line, err := in.ReadString('\n')
+		for err == nil && strings.HasPrefix(line, "{") { // records of the audit log
+			line, err = in.ReadString('\n')
+		}
 		ready <- line
+		io.Copy(io.Discard, in)
 	}()
 	select {
 	case line := <-ready:
@@ -120,15 +131,17 @@ func servers(ts *testscript.TestScript) map[string]*background {
 	return ts.Value(serversKey{}).(map[string]*background)
 }
 
-func cmdStop(ts *testscript.TestScript, _ bool, args []string) {
+func cmdEnd(ts *testscript.TestScript, _ bool, args []string) {
 	s := servers(ts)[args[0]]
 	ts.Check(s.cmd.Process.Signal(syscall.SIGTERM))
+	<-s.ended
 	if err := s.cmd.Wait(); err != nil {
 		ts.Fatalf("%v\n%s", err, s.stderr.String())
 	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".stdout"), []byte(s.stdout.String()), 0o600))
 }
 
-func cmdKill(ts *testscript.TestScript, _ bool, args []string) {
+func cmdCrash(ts *testscript.TestScript, _ bool, args []string) {
 	s := servers(ts)[args[0]]
 	ts.Check(s.cmd.Process.Kill())
 	s.cmd.Wait()

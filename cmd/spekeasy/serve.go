@@ -21,7 +21,8 @@ func newServe(e *env) *cobra.Command {
 		Use:   "serve (--config FILE | --dev --data DIR)",
 		Short: "Run the key server",
 		Long: "Run the key server until SIGTERM or SIGINT, then finish the requests under way.\n" +
-			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n\n" +
+			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n" +
+			"With audit.stdout it also gets the audit log; those lines start with a brace.\n\n" +
 			"--dev needs no configuration: one tenant, dev, whose Basic credential dev:dev may do\n" +
 			"everything. It listens on loopback addresses only.",
 		Args: cobra.NoArgs,

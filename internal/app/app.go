@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -30,6 +31,7 @@ type Backends struct {
 	Stores      map[string]OpenStore
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
+	Stdout      io.Writer // takes the audit log when it is to go to standard output
 }
 
 // OpenStore opens a database.
@@ -69,6 +71,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
+	recorder, err := a.openAudit(b, userAgent)
+	if err != nil {
+		return nil, err
+	}
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
@@ -77,7 +83,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, userAgent, log)
+	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
 	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
 		return nil, err
 	}

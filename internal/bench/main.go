@@ -37,6 +37,7 @@ var (
 	round       = flag.Duration("round", time.Second, "length of one turn")
 	rounds      = flag.Int("rounds", 5, "turns of each server per case")
 	connections = flag.Int("connections", 8, "keep-alive connections")
+	extra       = flag.String("config", "", "extra lines of the server's configuration")
 	stored      = flag.String("stored", "", "serve the stored answer in this file (used by the command itself)")
 )
 
@@ -193,7 +194,7 @@ func (c *benchCase) startOurs(dir string) (url string, stop func(), err error) {
 		return "", nil, err
 	}
 	config := filepath.Join(data, "config.yaml")
-	text := "listen: 127.0.0.1:0\ndata: " + data + "\nlog: {level: error}\n" + c.config +
+	text := "listen: 127.0.0.1:0\ndata: " + data + "\nlog: {level: error}\n" + c.config + *extra + "\n" +
 		"tenants:\n- id: bench\n  drm: {playready: {la_url: \"https://lic.example.com/playready\"}}\n" +
 		"  credentials: [{name: bench, basic: {user: bench, password: bench}}]\n"
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {

@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/netip"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	"spekeasy/internal/tenant"
@@ -34,6 +38,7 @@ type Config struct {
 	Cache   Cache   `yaml:"cache"`
 	Sealing Sealing `yaml:"sealing"`
 	Log     Log     `yaml:"log"`
+	Audit   Audit   `yaml:"audit"`
 
 	Tenants []tenant.Settings `yaml:"tenants"`
 }
@@ -99,11 +104,70 @@ type Log struct {
 	Format string     `yaml:"format"` // text, json
 }
 
-// Duration is a span of time as Go writes it, such as 90s or 5m.
+// Audit is about the record of every key release and refusal.
+type Audit struct {
+	Off          bool     `yaml:"off"`           // nothing is recorded
+	Sync         string   `yaml:"sync"`          // SyncInterval or SyncAlways
+	Dir          string   `yaml:"dir"`           // by default audit in the data directory
+	SegmentBytes int64    `yaml:"segment_bytes"` // size of a file at which the next one begins
+	Retain       Duration `yaml:"retain"`        // how long records are kept; 0s means for ever
+	Stdout       string   `yaml:"stdout"`        // StdoutAlso, StdoutOnly, or empty for files alone
+}
+
+// When an audit record reaches the disk, and whether records go to standard
+// output.
+const (
+	SyncInterval = "interval" // within 100 ms; the death of the process does not matter
+	SyncAlways   = "always"   // before the answer
+
+	StdoutAlso = "also" // beside the files
+	StdoutOnly = "only" // in their place
+)
+
+// AuditDir returns the directory of the audit log.
+func (c *Config) AuditDir() string {
+	if c.Audit.Dir != "" {
+		return c.Audit.Dir
+	}
+	return filepath.Join(c.Data, "audit")
+}
+
+func (a *Audit) check() (errs []error) {
+	if a.Sync != SyncInterval && a.Sync != SyncAlways {
+		errs = append(errs, fmt.Errorf("audit.sync: %q is neither %s nor %s", a.Sync, SyncInterval, SyncAlways))
+	}
+	if a.SegmentBytes < minSegmentBytes {
+		errs = append(errs, fmt.Errorf("audit.segment_bytes: must be %d or more", minSegmentBytes))
+	}
+	if a.Retain < 0 {
+		errs = append(errs, errors.New("audit.retain: must not be negative"))
+	}
+	if a.Stdout != "" && a.Stdout != StdoutAlso && a.Stdout != StdoutOnly {
+		errs = append(errs, fmt.Errorf("audit.stdout: %q is neither %s nor %s", a.Stdout, StdoutAlso, StdoutOnly))
+	}
+	return errs
+}
+
+// minSegmentBytes keeps segments from becoming so many that they are a burden.
+const minSegmentBytes = 64 << 10
+
+// Duration is a span of time as Go writes it, such as 90s or 5m, or a number
+// of days of 24 hours, such as 400d.
 type Duration time.Duration
+
+// maxDays is how many days fit into a duration.
+const maxDays = math.MaxInt64 / int64(24*time.Hour)
 
 // UnmarshalText reads a duration.
 func (d *Duration) UnmarshalText(b []byte) error {
+	if days, ok := strings.CutSuffix(string(b), "d"); ok {
+		n, err := strconv.ParseInt(days, 10, 64)
+		if err != nil || n < 0 || n > maxDays {
+			return fmt.Errorf("%q is not a number of days", b)
+		}
+		*d = Duration(n) * Duration(24*time.Hour)
+		return nil
+	}
 	v, err := time.ParseDuration(string(b))
 	*d = Duration(v)
 	return err
@@ -127,6 +191,7 @@ func Default() *Config {
 		TLS:     TLS{MinVersion: "1.2"},
 		Auth: Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)},
 			OAuth: OAuth{Issuer: "spekeasy", Lifetime: Duration(10 * time.Minute)}},
+		Audit: Audit{Sync: SyncInterval, SegmentBytes: 32 << 20, Retain: Duration(400 * 24 * time.Hour)},
 	}
 }
 
@@ -197,6 +262,7 @@ func (c *Config) Check() error {
 	if c.Log.Format != "text" && c.Log.Format != "json" {
 		add("log.format: %q is neither text nor json", c.Log.Format)
 	}
+	errs = append(errs, c.Audit.check()...)
 	errs = append(errs, c.checkTenants()...)
 	return errors.Join(errs...)
 }

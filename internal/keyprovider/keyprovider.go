@@ -76,6 +76,9 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 		return nil, fmt.Errorf("content %q: %w", req.ContentID, err)
 	}
 	answer := &speke.Answer{Body: body, KIDs: make([]contentkey.KID, len(keys))}
+	if sealer != nil {
+		answer.Recipients = sealer.Fingerprints()
+	}
 	for i := range keys {
 		answer.KIDs[i] = keys[i].KID
 		if keys[i].Created {

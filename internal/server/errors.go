@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/limit"
@@ -49,7 +50,8 @@ func answerTo(err error) (status int, text string) {
 		return http.StatusRequestEntityTooLarge, errTooLarge.Error()
 	case errors.Is(err, errBody):
 		return http.StatusBadRequest, errBody.Error()
-	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, auth.ErrUnavailable), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+	case errors.Is(err, keystore.ErrUnavailable), errors.Is(err, auth.ErrUnavailable), errors.Is(err, audit.ErrUnavailable),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		return http.StatusServiceUnavailable, keystore.ErrUnavailable.Error()
 	default:
 		return http.StatusInternalServerError, "internal error"

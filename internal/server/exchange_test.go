@@ -77,11 +77,15 @@ func TestExchanges(t *testing.T) {
 // bytes of an exchange.
 func exchangeServer(t *testing.T, ar *txtar.Archive) http.Handler {
 	t.Helper()
-	return newServer(t, settings(t, ar), keyTable(t, ar), serverOptions{
+	return newServer(t, settings(t, ar), keyTable(t, ar), exchangeOptions(t, ar))
+}
+
+func exchangeOptions(t *testing.T, ar *txtar.Archive) serverOptions {
+	return serverOptions{
 		random:   randomBytes(t, ar),
 		now:      func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) },
 		provider: keyprovider.Options{SealFor: time.Minute},
-	})
+	}
 }
 
 // randomBytes reads random.txt, which has random bytes in hexadecimal; the
@@ -218,6 +222,7 @@ type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
 	provider keyprovider.Options
+	recorder server.Recorder // by default files in a directory of its own
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
@@ -254,7 +259,10 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 		built.Source = source
 	}
 	provider := keyprovider.New(keys, o.random, o.now, o.provider)
-	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, "spekeasy/test", slog.New(slog.DiscardHandler))
+	if o.recorder == nil {
+		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
+	}
+	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
 }
 
 // authenticator lets in test:test as a tenant.

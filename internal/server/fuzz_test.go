@@ -16,6 +16,7 @@ import (
 	"golang.org/x/tools/txtar"
 
 	"spekeasy/contentkey"
+	"spekeasy/internal/audit"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
@@ -55,7 +56,7 @@ func FuzzHandler(f *testing.F) {
 	f.Add("POST", uint8(0), "2.0", "Basic Og==", "")
 	now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
 	h := server.New(authenticator(f, "example"), tenants{}, keyprovider.New(digestKeys{}, zeros{}, now, keyprovider.Options{SealFor: time.Minute}),
-		"spekeasy/test", slog.New(slog.DiscardHandler))
+		audit.Off{}, "spekeasy/test", slog.New(slog.DiscardHandler))
 	paths := append([]string{"/speke/heartbeat", "/"}, keyPaths...)
 	f.Fuzz(func(t *testing.T, method string, path uint8, version, authorization, body string) {
 		for _, c := range []byte(method) {

@@ -90,7 +90,7 @@ func (t tenants) Tenant(context.Context, string) (*tenant.Tenant, error) {
 func serverWith(t testing.TB, tn server.Tenants, p server.Provider) (http.Handler, *bytes.Buffer) {
 	t.Helper()
 	var log bytes.Buffer
-	return server.New(authenticator(t, "example"), tn, p, "spekeasy/test", slog.New(slog.NewTextHandler(&log, nil))), &log
+	return server.New(authenticator(t, "example"), tn, p, openAudit(t, t.TempDir()), "spekeasy/test", slog.New(slog.NewTextHandler(&log, nil))), &log
 }
 
 // TestMethods holds which methods each path takes (SX-HTTP-01, SX-ERR-39,

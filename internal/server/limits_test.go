@@ -14,6 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/limit"
 	"spekeasy/internal/server"
@@ -189,7 +190,7 @@ func TestThrottled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := server.New(a, tenant.Static{s.ID: built}, tells{}, "spekeasy/test", slog.New(slog.DiscardHandler))
+	h := server.New(a, tenant.Static{s.ID: built}, tells{}, audit.Off{}, "spekeasy/test", slog.New(slog.DiscardHandler))
 	for range 2 {
 		if w := askAs(t, h, "nobody"); w.Code != http.StatusUnauthorized {
 			t.Errorf("%d %s", w.Code, w.Body)

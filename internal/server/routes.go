@@ -13,6 +13,7 @@ type Route struct {
 	Path    string
 	MaxBody int64         // bytes; a longer body is refused with 413
 	Timeout time.Duration // for the whole handling; 0 means none
+	Audited bool          // a key request: every answer is recorded
 
 	// ErrorHeader is a header that repeats the text of an error, "" for none.
 	ErrorHeader string
@@ -35,7 +36,7 @@ func Routes() []Route {
 	for _, base := range []string{"/speke/v1.0", "/speke/v2.0", "/speke/v2.1", "/speke"} {
 		routes = append(routes, Route{
 			Method: http.MethodPost, Path: base + "/copyProtection",
-			MaxBody: maxRequest, Timeout: requestTimeout, handle: (*Server).answerKeys,
+			MaxBody: maxRequest, Timeout: requestTimeout, Audited: true, handle: (*Server).answerKeys,
 		})
 	}
 	// The heartbeat is v1's and deprecated in v2 (S1-HB-01, S2-HB-03); the

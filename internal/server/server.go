@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -29,11 +30,18 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Recorder writes the audit log. When it returns an error, which wraps
+// [audit.ErrUnavailable], no key leaves.
+type Recorder interface {
+	Record(ctx context.Context, r *audit.Record) error
+}
+
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
 	auth      *auth.Authenticator
 	tenants   Tenants
 	provider  Provider
+	audit     Recorder
 	userAgent string
 	log       *slog.Logger
 	mux       *http.ServeMux
@@ -42,8 +50,8 @@ type Server struct {
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, userAgent string, log *slog.Logger) *Server {
-	s := &Server{auth: a, tenants: tenants, provider: p, userAgent: userAgent, log: log, mux: http.NewServeMux()}
+func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
@@ -76,6 +84,9 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		}
 		if err == nil {
 			err = route.handle(s, ctx, w, r, buf.Bytes())
+		}
+		if err != nil && route.Audited && !errors.Is(err, errMethod) {
+			err = s.recordRefusal(ctx, r, id, err)
 		}
 		if err != nil {
 			if route.ErrorHeader != "" {
@@ -124,18 +135,25 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 }
 
 // answerKeys handles every key request: who asks, what is asked, the keys,
-// the answer. Nothing is created before the request has been validated as a
-// whole.
+// the record, the answer. Nothing is created before the request has been
+// validated as a whole.
 func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
 	return s.answerVendor(ctx, w, r, body, nil)
 }
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
-func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) error {
+func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	defer func() {
+		if err != nil {
+			err = &refusal{err, rec}
+		}
+	}()
 	who, err := s.auth.Authenticate(r, body)
 	if err != nil {
 		return err
 	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
@@ -143,6 +161,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
+	rec.Brand = who.Brand
 	pass, err := t.Gate.Enter(who.Credential)
 	if err != nil {
 		return err
@@ -152,6 +171,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {
@@ -163,7 +183,12 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
+		rec.KIDs = req.KIDs()
 		return err
+	}
+	setDelivered(rec, req, answer)
+	if err := s.audit.Record(ctx, rec); err != nil {
+		return err // no record, no keys
 	}
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/server"
@@ -45,7 +46,7 @@ func serverFor(t testing.TB, p server.Provider, log *slog.Logger, all ...tenant.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return server.New(a, tenants, p, "spekeasy/test", log)
+	return server.New(a, tenants, p, audit.Off{}, "spekeasy/test", log)
 }
 
 // tells answers whose keys it would have handed out.

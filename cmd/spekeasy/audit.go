@@ -1,0 +1,299 @@
+package main
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"spekeasy/contentkey"
+	"spekeasy/internal/audit"
+	"spekeasy/internal/config"
+)
+
+func newAudit(e *env) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Read and check the audit log",
+		Long: "Read and check the audit log: who was given which content keys, and who was refused.\n" +
+			"DIR is the directory of the log, DATA/audit by default; with --config FILE it is the one of a\n" +
+			"configuration. The server may be running meanwhile.",
+	}
+	cmd.PersistentFlags().StringVar(&file, "config", "", "configuration `file` that names the directory")
+	dir := func(args []string) (string, error) {
+		switch {
+		case len(args) == 1 && file == "":
+			return args[0], nil
+		case len(args) == 0 && file != "":
+			c, err := config.Load(file, e.lookup)
+			if err != nil {
+				return "", err
+			}
+			return c.AuditDir(), nil
+		}
+		return "", errors.New("either the directory of the audit log or --config FILE is required")
+	}
+	cmd.AddCommand(newAuditVerify(e, dir), newAuditQuery(e, dir), newAuditExport(e, dir))
+	return cmd
+}
+
+func newAuditVerify(e *env, dir func([]string) (string, error)) *cobra.Command {
+	var checkpoints []string
+	cmd := &cobra.Command{
+		Use:   "verify [DIR]",
+		Short: "Check that no record was changed or taken away",
+		Long: "Check every record of the log against the chain of hashes, and print where it breaks. DIR may be a\n" +
+			"file of records too, as `spekeasy audit export` or audit.stdout write them; - is standard input.\n\n" +
+			"Whoever may write all files can write the whole chain anew. A checkpoint that is kept elsewhere\n" +
+			"finds that: the server's log has one at least every hour that brought a record, and this command\n" +
+			"prints the newest. Exits 1 when anything is not as it was written.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := dir(args)
+			if err != nil {
+				return err
+			}
+			var positions []audit.Position
+			for _, text := range checkpoints {
+				p, err := audit.ParsePosition(text)
+				if err != nil {
+					return fmt.Errorf("--checkpoint %w", err)
+				}
+				positions = append(positions, p)
+			}
+			report, err := verifyAudit(path, cmd.InOrStdin(), positions)
+			if err != nil {
+				return err
+			}
+			return printAuditReport(e, path, report)
+		},
+	}
+	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "`SEQ:HASH` that the log must have (repeatable)")
+	return cmd
+}
+
+func verifyAudit(path string, stdin io.Reader, checkpoints []audit.Position) (*audit.Report, error) {
+	if path == "-" {
+		return audit.VerifyStream(stdin, checkpoints...)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if info.IsDir() {
+		return audit.Verify(path, checkpoints...)
+	}
+	return audit.VerifyStream(f, checkpoints...)
+}
+
+func printAuditReport(e *env, path string, r *audit.Report) error {
+	out := bufio.NewWriter(e.stdout)
+	fmt.Fprintf(out, "%s: %d records", path, r.Records)
+	if r.Segments > 0 {
+		fmt.Fprintf(out, " in %d segments", r.Segments)
+	}
+	if r.Records > 0 {
+		fmt.Fprintf(out, ", %d to %d, from %s to %s", r.First.Seq, r.Last.Seq, r.Begin.Format(time.RFC3339), r.End.Format(time.RFC3339))
+	}
+	fmt.Fprintln(out)
+	for _, n := range r.Notes {
+		fmt.Fprintln(out, "note:", n)
+	}
+	for _, b := range r.Breaks {
+		fmt.Fprintln(out, "BREAK:", b)
+	}
+	if r.More > 0 {
+		fmt.Fprintf(out, "and %d more breaks\n", r.More)
+	}
+	if r.Sound() {
+		fmt.Fprintf(out, "Every record is as it was written. Checkpoint: %s\n", r.Last)
+	}
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	if !r.Sound() {
+		return fmt.Errorf("%d breaks in the audit log", len(r.Breaks)+r.More)
+	}
+	return nil
+}
+
+// auditFilter are the flags that choose records.
+type auditFilter struct {
+	q                 audit.Query
+	kid, since, until string
+}
+
+func (f *auditFilter) addTimes(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.since, "since", "", "not before this `time`: RFC 3339, a date (UTC), or how long ago, such as 90m or 7d")
+	cmd.Flags().StringVar(&f.until, "until", "", "before this `time`")
+}
+
+func (f *auditFilter) query(now time.Time) (*audit.Query, error) {
+	var err error
+	if f.kid != "" {
+		if f.q.KID, err = contentkey.ParseKID(f.kid); err != nil {
+			return nil, fmt.Errorf("--kid %q: %w", f.kid, err)
+		}
+	}
+	if f.q.Since, err = parseTime(f.since, now); err != nil {
+		return nil, fmt.Errorf("--since %w", err)
+	}
+	if f.q.Until, err = parseTime(f.until, now); err != nil {
+		return nil, fmt.Errorf("--until %w", err)
+	}
+	return &f.q, nil
+}
+
+// parseTime reads a time, a date or a duration before now; "" is the zero
+// time.
+func parseTime(s string, now time.Time) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	for _, layout := range []string{time.RFC3339, time.DateOnly} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t, nil
+		}
+	}
+	var ago config.Duration
+	if err := ago.UnmarshalText([]byte(s)); err != nil || ago < 0 {
+		return time.Time{}, fmt.Errorf("%q is neither a time (2026-01-31T08:00:00Z), nor a date, nor a duration", s)
+	}
+	return now.Add(-time.Duration(ago)), nil
+}
+
+func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
+	var f auditFilter
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "query [DIR]",
+		Short: "Find records",
+		Long: "Print the records that match all of the flags, oldest first. The table has the first key ID of each\n" +
+			"record; --json prints the records as they were written, one per line.",
+		Example: "  spekeasy audit query data/audit --content movie-7 --since 30d\n" +
+			"  spekeasy audit query --config spekeasy.yaml --kid 8d0f4cdb-2b04-4b77-bdb1-0b2a5a2ac9c1 --json\n" +
+			"  spekeasy audit query data/audit --denied --since 24h",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path, err := dir(args)
+			if err != nil {
+				return err
+			}
+			q, err := f.query(time.Now())
+			if err != nil {
+				return err
+			}
+			return printRecords(e, q, path, asJSON)
+		},
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&f.q.ContentID, "content", "", "content `ID`")
+	fl.StringVar(&f.kid, "kid", "", "`key ID`, answered or asked for")
+	fl.StringVar(&f.q.Credential, "credential", "", "`name` of the credential")
+	fl.StringVar(&f.q.Tenant, "tenant", "", "tenant `ID`")
+	fl.StringVar(&f.q.RequestID, "request", "", "request `ID`")
+	fl.BoolVar(&f.q.Denied, "denied", false, "only what was refused or failed")
+	fl.BoolVar(&asJSON, "json", false, "print the records as they were written")
+	f.addTimes(cmd)
+	return cmd
+}
+
+func newAuditExport(e *env, dir func([]string) (string, error)) *cobra.Command {
+	var f auditFilter
+	cmd := &cobra.Command{
+		Use:   "export [DIR]",
+		Short: "Print all records as JSON lines",
+		Long: "Print all records, those of the server itself included, as they were written, one JSON object per\n" +
+			"line. What comes out can be checked by `spekeasy audit verify -`.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			path, err := dir(args)
+			if err != nil {
+				return err
+			}
+			q, err := f.query(time.Now())
+			if err != nil {
+				return err
+			}
+			return printRecords(e, q, path, true)
+		},
+	}
+	f.addTimes(cmd)
+	return cmd
+}
+
+// printRecords prints what a query finds, as it is found: there may be much.
+func printRecords(e *env, q *audit.Query, dir string, asJSON bool) error {
+	out := bufio.NewWriterSize(e.stdout, 64<<10)
+	if !asJSON {
+		writeRow(out, "TIME", "RESULT", "TENANT", "CREDENTIAL", "CONTENT", "KEY ID", "PROTECTION", "FROM", "REQUEST", "") //nolint:errcheck // Flush reports it
+	}
+	err := q.Run(dir, func(text []byte, r *audit.Record) (err error) {
+		if asJSON {
+			out.Write(text) //nolint:errcheck // the next one reports it
+			err = out.WriteByte('\n')
+		} else {
+			err = printRecord(out, r)
+		}
+		return err
+	})
+	return errors.Join(err, out.Flush())
+}
+
+// writeRow writes a row of columns that fit what they usually hold: nobody
+// knows how much will come.
+func writeRow(out *bufio.Writer, cells ...any) error {
+	row := fmt.Sprintf("%-20s %-13s %-10s %-12s %-20s %-39s %-10s %-21s %-16s %s", cells...)
+	_, err := out.WriteString(strings.TrimRight(row, " ") + "\n")
+	return err
+}
+
+func printRecord(out *bufio.Writer, r *audit.Record) error {
+	result := r.Event
+	if r.Event == audit.KeyRequest {
+		result = r.Result
+		if r.Status != 0 {
+			result += " " + strconv.Itoa(r.Status)
+		}
+	}
+	kids := "-"
+	if n := len(r.KIDs); n > 0 {
+		kids = r.KIDs[0].String()
+		if n > 1 {
+			kids += fmt.Sprintf(" +%d", n-1)
+		}
+	}
+	return writeRow(out, r.Time.Format("2006-01-02T15:04:05Z"), result, cell(r.Tenant), cell(r.Credential),
+		cell(r.ContentID), kids, cell(r.Protection), cell(r.Remote), cell(r.RequestID), plain(r.Error))
+}
+
+// cell is a text of a table, "-" for none.
+func cell(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return plain(s)
+}
+
+// plain is a text without what could confuse a terminal: some of it came over
+// the network.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !strconv.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
