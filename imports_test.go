@@ -47,6 +47,7 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
+		"internal/playback":    {"contentkey", "drm", "internal/audit", "internal/auth", "internal/keystore", "internal/tenant"},
 		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {

@@ -62,7 +62,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	root.AddCommand(newServe(e), newDemo(e), newRequest(e), newKID(e), newAudit(e), newKeys(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
-		newConfig(e), newVersion(e))
+		newConfig(e), newToken(e), newVersion(e))
 	return root
 }
 

@@ -83,7 +83,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	a.Handler = server.New(authenticator, tenants, provider, recorder, userAgent, log)
+	handler := server.New(authenticator, tenants, provider, recorder, userAgent, log)
+	if err := a.mountPlayback(handler, tenants, authenticator, recorder); err != nil {
+		return nil, err
+	}
+	a.Handler = handler
 	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
 		return nil, err
 	}

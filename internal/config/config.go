@@ -207,6 +207,7 @@ func Dev(listen, data, base string) *Config {
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
+	dev.Playback = &tenant.Playback{ClearKey: true, AcceptStudioKeys: true, AcceptCredentials: true}
 	c.Tenants = []tenant.Settings{dev}
 	return c
 }

@@ -60,6 +60,15 @@ func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userA
 	return s
 }
 
+// Mount gives the paths of a pattern to another handler, which finds the
+// request's ID in the header of its answer.
+func (s *Server) Mount(pattern string, h http.Handler) {
+	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		w.Header()[headerRequestID] = []string{requestID(r)}
+		h.ServeHTTP(w, r)
+	})
+}
+
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // handler puts the parts around a route that are the same for all: request
