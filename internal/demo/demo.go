@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -74,14 +75,20 @@ func asks() []ask {
 
 // Demo is the page with its streams. It is an [http.Handler].
 type Demo struct {
-	o       Options
 	Streams []*Stream
-	mux     *http.ServeMux
+
+	o        Options
+	mux      *http.ServeMux
+	template *template.Template
 }
 
 // New asks the key server for keys and encrypts the clip with them.
 func New(ctx context.Context, o Options) (*Demo, error) {
 	d := &Demo{o: o, mux: http.NewServeMux()}
+	var err error
+	if d.template, err = parsePage(); err != nil {
+		return nil, err
+	}
 	for _, a := range asks() {
 		s, err := d.stream(ctx, &a)
 		if err != nil {

@@ -27,6 +27,7 @@ type pageView struct {
 // streamView is one of the tabs.
 type streamView struct {
 	*Stream
+	Speke    string   // version
 	Headers  []string // of the request
 	Took     string
 	Request  []xmlLine
@@ -56,6 +57,11 @@ type playerStream struct {
 	Tickets  map[string]string `json:"tickets"`
 }
 
+func parsePage() (*template.Template, error) {
+	indent := func(n int) string { return strings.Repeat("  ", n) }
+	return template.New("").Funcs(template.FuncMap{"indent": indent}).ParseFS(assets, "assets/page.html")
+}
+
 // page shows everything; tickets are issued for each visit.
 func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 	view := pageView{Version: d.o.Version, URL: d.o.URL, Player: playerData{License: "/license/clearkey"}}
@@ -75,12 +81,8 @@ func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 		view.Player.Streams = append(view.Player.Streams, playerStream{s.ID, s.manifest(), s.scheme.String(), tickets})
 		view.Streams = append(view.Streams, s.view())
 	}
-	t, err := template.New("").Funcs(template.FuncMap{"indent": func(n int) string { return strings.Repeat("  ", n) }}).ParseFS(assets, "assets/page.html")
 	var body bytes.Buffer
-	if err == nil {
-		err = t.ExecuteTemplate(&body, "page.html", view)
-	}
-	if err != nil {
+	if err := d.template.ExecuteTemplate(&body, "page.html", view); err != nil {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
@@ -94,7 +96,7 @@ func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 
 func (s *Stream) view() streamView {
 	v := streamView{
-		Stream: s, Took: fmt.Sprintf("%.1f ms", float64(s.Took.Microseconds())/1000), Manifest: s.manifest(),
+		Stream: s, Speke: string(s.Request.Version), Took: fmt.Sprintf("%.1f ms", float64(s.Took.Microseconds())/1000), Manifest: s.manifest(),
 		Request: xmlLines(s.Request.Body), Answer: xmlLines(s.Answer.Body()), Size: fmt.Sprintf("%.1f kB", float64(len(s.Answer.Body()))/1000),
 	}
 	markChanges(v.Request, v.Answer)
