@@ -37,7 +37,7 @@ type decoded struct {
 // about tells who reads the signaling of a system, and what it is.
 var about = map[string][2]string{
 	"Widevine":       {"Chrome, Android, most TVs", "A pssh box whose data is a small protobuf message. It names the key; it does not hold it. The device sends it to a Widevine license server."},
-	"PlayReady":      {"Windows, Xbox, TVs", "A pssh box whose data is an XML header in UTF-16. Its key ID has the first eight bytes in another order, and its checksum lets a client tell a wrong key."},
+	"PlayReady":      {"Windows, Xbox, TVs", "A pssh box whose data is an XML header in UTF-16. The first eight bytes of the key ID stand in another order there than everywhere else."},
 	"FairPlay":       {"Safari, iPhone, Apple TV", "No box at all: a line in the playlist. What follows skd:// is handed to the app, which asks the license server for that key."},
 	"Common PSSH":    {"Browsers' own Clear Key", "A pssh box that lists key IDs and has no data of its own. Your browser has just read it."},
 	"Clear Key":      {"This page", "An element in the manifest with the address of a license server that hands out keys in clear. For tests, and for content that needs no studio's approval."},
@@ -155,7 +155,7 @@ func (d *decoded) playReady(data []byte) {
 		}
 		d.fact("written as", "%s", base64.StdEncoding.EncodeToString(swapped[:]))
 		if len(k.Checksum) > 0 {
-			d.fact("checksum", "%s", base64.StdEncoding.EncodeToString(k.Checksum))
+			d.fact("checksum, which tells a wrong key", "%s", base64.StdEncoding.EncodeToString(k.Checksum))
 		}
 	}
 }

@@ -19,13 +19,15 @@ type xmlLine struct {
 var (
 	tokens     = regexp.MustCompile(`<[^>]+>|[^<]+`)
 	attributes = regexp.MustCompile(`([\w:.-]+)=("[^"]*"|'[^']*')`)
+	namespaces = regexp.MustCompile(`\s+xmlns[\w:.-]*=("[^"]*"|'[^']*')`)
 	keyValue   = regexp.MustCompile(`PlainValue>$`)
 )
 
 // xmlLines lays a document out, an element on a line. The document is one of
 // ours: well-formed, with no comments and no sections of character data.
+// Declarations of namespaces are left out: they are the same in all.
 func xmlLines(doc []byte) []xmlLine {
-	list := tokens.FindAllString(string(doc), -1)
+	list := tokens.FindAllString(namespaces.ReplaceAllString(string(doc), ""), -1)
 	var lines []xmlLine
 	depth := 0
 	for i := 0; i < len(list); i++ {
@@ -54,8 +56,7 @@ func xmlLines(doc []byte) []xmlLine {
 	return lines
 }
 
-// tagHTML colors a tag. Declarations of namespaces are left out: they are the
-// same in all documents.
+// tagHTML colors a tag.
 func tagHTML(t string) template.HTML {
 	inner := strings.Trim(t, "<>")
 	name, rest, _ := strings.Cut(strings.TrimSuffix(inner, "/"), " ")
@@ -69,9 +70,6 @@ func tagHTML(t string) template.HTML {
 	}
 	fmt.Fprintf(&b, `<i>%s</i><b>%s</b>`, open, html.EscapeString(name))
 	for _, m := range attributes.FindAllStringSubmatch(rest, -1) {
-		if strings.HasPrefix(m[1], "xmlns") {
-			continue
-		}
 		fmt.Fprintf(&b, ` <em>%s</em><i>=</i><q>%s</q>`, html.EscapeString(m[1]), html.EscapeString(m[2]))
 	}
 	fmt.Fprintf(&b, `<i>%s</i>`, end)
