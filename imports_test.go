@@ -48,7 +48,7 @@ func TestImports(t *testing.T) {
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
 		"internal/playback":    {"contentkey", "drm", "internal/audit", "internal/auth", "internal/keystore", "internal/tenant"},
-		"internal/server":      {"internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
+		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -25,7 +25,10 @@ func (d *Document) edit() *xmltree.Edits {
 // Bytes returns the document with all queued edits made. Without edits that
 // is the document as it was parsed, to the byte. The error says that two
 // edits met at one place, which is a defect of the caller.
-func (d *Document) Bytes() ([]byte, error) { return d.edit().Apply() }
+func (d *Document) Bytes() ([]byte, error) { return d.AppendTo(nil) }
+
+// AppendTo appends to b what [Document.Bytes] returns.
+func (d *Document) AppendTo(b []byte) ([]byte, error) { return d.edit().AppendTo(b) }
 
 // namespace is a namespace that edits write elements of.
 type namespace struct {
@@ -262,12 +265,6 @@ func (d *Document) removeV1(e *xmltree.Element) {
 		}
 	}
 	for c := e.FirstChild(); c != nil; c = c.Next() {
-		if e != d.tree.Root() || !isSignature(c) { // those go as a whole
-			d.removeV1(c)
-		}
+		d.removeV1(c)
 	}
-}
-
-func isSignature(e *xmltree.Element) bool {
-	return e.Local() == "Signature" && e.Space() == NamespaceDS
 }

@@ -67,6 +67,11 @@ type Track struct {
 	Scheme    contentkey.Scheme // the scheme that the encryptor will use
 }
 
+// Format hides the key, also from a verb that does not fit.
+func (t Track) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "(track of %q, key ID %s, %s)", t.ContentID, t.KID, t.Scheme)
+}
+
 // Signaling is what players of one system need for one content key. A member
 // is nil or empty when it was not asked for or when the system has no such
 // value. All texts are raw: whoever writes them into CPIX encodes them.

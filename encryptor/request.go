@@ -87,6 +87,11 @@ type Key struct {
 	HasValue bool // false in requests, and for keys that could not be read
 }
 
+// Format hides the key, also from a verb that does not fit.
+func (k Key) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "(content key %s, scheme %q, %d uses, %d systems)", k.KID, k.Scheme, len(k.Uses), len(k.Systems))
+}
+
 // Use is a track and period that a content key is for.
 type Use struct {
 	Track  string // intendedTrackType; "" in v1

@@ -103,6 +103,9 @@ type Grant struct {
 	IV    contentkey.IV // stored with the key
 }
 
+// Format hides the key, also from a verb that does not fit.
+func (g Grant) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(grant of content key %s)", g.KID) }
+
 // TrackIV returns the IV that the encryptor will use for key i: its own, if
 // it sent one, or else the stored one (S2-FP-06).
 func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
@@ -116,7 +119,8 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // into the request and returns the answer's body. With a sealer the content
 // keys are encrypted to its recipients, which must be those of
 // [Request.Recipients]. It can be called once. What it changes is listed in
-// docs/conformance.md under S2-ECHO-12; all else comes back byte for byte.
+// docs/conformance.md under S2-ECHO-12; all else comes back byte for byte. The
+// answer is written to r.Room if that is long enough.
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
 	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) || r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")
@@ -143,7 +147,7 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 	for i := range signaling {
 		r.answerSystem(i, &signaling[i])
 	}
-	return d.Bytes()
+	return d.AppendTo(r.Room[:0])
 }
 
 // overrideKIDs changes the key IDs everywhere at once when any was answered
@@ -263,7 +267,7 @@ func signalValue(kind cpix.Kind, s *drm.Signaling) []byte {
 
 // Answer is what a key provider returns for a request.
 type Answer struct {
-	Body    []byte
+	Body    []byte           // the caller's; its memory may be used again
 	KIDs    []contentkey.KID // of the content keys, in document order
 	Created int              // how many of them are new
 

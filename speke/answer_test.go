@@ -3,7 +3,7 @@ package speke_test
 import (
 	"crypto/rand"
 	"crypto/x509"
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -298,7 +298,7 @@ func TestAnswerFitsRequest(t *testing.T) {
 
 // TestErrors holds what an error says to the encryptor and what to the log.
 func TestErrors(t *testing.T) {
-	cause := fmt.Errorf("certificate has expired")
+	cause := errors.New("certificate has expired")
 	for _, c := range []struct {
 		err  *speke.Error
 		text string
@@ -306,7 +306,7 @@ func TestErrors(t *testing.T) {
 		{speke.CertificateError(cause), "Invalid DeliveryData certificate"},
 		{speke.ContractError(cause), "Requested CPIX encryption contract not supported"},
 	} {
-		if c.err.Text != c.text || c.err.Status != http.StatusUnprocessableEntity || c.err.Unwrap() != cause || c.err.Error() != c.text+": certificate has expired" {
+		if c.err.Text != c.text || c.err.Status != http.StatusUnprocessableEntity || !errors.Is(c.err, cause) || c.err.Error() != c.text+": certificate has expired" {
 			t.Errorf("%+v", c.err)
 		}
 	}

@@ -53,6 +53,10 @@ type Request struct {
 	Keys      []Key             // one per ContentKey, in document order
 	Systems   []System          // one per DRMSystem, in document order
 
+	// Room is where [Request.Answer] writes, as far as it is long enough. It
+	// is for servers that use memory again; nil is fine.
+	Room []byte
+
 	doc    *cpix.Document
 	output *Output
 }

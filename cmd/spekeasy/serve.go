@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -59,7 +62,7 @@ func (e *env) serveDev(ctx context.Context, file, listen, data string) error {
 	if err != nil {
 		return err
 	}
-	return e.serve(ctx, l, config.Dev(listen, data, "http://"+l.Addr().String()))
+	return e.serve(ctx, l, config.Dev(listen, data, "http://"+l.Addr().String()), nil)
 }
 
 // serveFile serves what a configuration file says; --listen and --data go
@@ -68,36 +71,49 @@ func (e *env) serveFile(ctx context.Context, file, listen, data string) error {
 	if file == "" {
 		return errors.New("one of --config FILE and --dev is required")
 	}
-	c, err := config.Load(file, e.lookup)
+	load := func() (*config.Config, error) {
+		c, err := config.Load(file, e.lookup)
+		if err != nil {
+			return nil, err
+		}
+		if listen != "" {
+			c.Listen = listen
+		}
+		if data != "" {
+			c.Data = data
+		}
+		return c, c.Check()
+	}
+	c, err := load()
 	if err != nil {
 		return err
-	}
-	if listen != "" {
-		c.Listen = listen
-	}
-	if data != "" {
-		c.Data = data
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
 		return err
 	}
-	return e.serve(ctx, l, c)
+	return e.serve(ctx, l, c, load)
 }
 
-// serve runs the server on a listener, which it closes, until ctx ends.
-func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config) (err error) {
+// serve runs the server on a listener, which it closes, until ctx ends. SIGHUP
+// has it load its configuration again, where there is one to load.
+func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config, load func() (*config.Config, error)) (err error) {
 	defer l.Close()
 	if err := c.Check(); err != nil {
 		return err
 	}
-	log := e.logger(c.Log)
+	level := new(slog.LevelVar)
+	level.Set(c.Log.Level)
+	log := e.loggerAt(level, c.Log.Format)
 	a, err := app.New(ctx, c, backends(e), userAgent(), log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
+	if load != nil {
+		defer reloadOn(syscall.SIGHUP, func() { reload(a, load, level, log) })()
+	}
 	scheme := "http"
 	if a.TLS != nil {
 		scheme = "https"
@@ -113,12 +129,45 @@ func place(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, Opaque: u.Opaque}).String()
 }
 
-func (e *env) logger(c config.Log) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.Level}
-	if c.Format == "json" {
+func (e *env) logger(c config.Log) *slog.Logger { return e.loggerAt(c.Level, c.Format) }
+
+func (e *env) loggerAt(level slog.Leveler, format string) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "json" {
 		return slog.New(slog.NewJSONHandler(e.stderr, o))
 	}
 	return slog.New(slog.NewTextHandler(e.stderr, o))
+}
+
+// reload has a running server go on with its changed configuration file. What
+// cannot be used changes nothing.
+func reload(a *app.App, load func() (*config.Config, error), level *slog.LevelVar, log *slog.Logger) {
+	next, err := load()
+	if err == nil {
+		err = a.Reload(next)
+	}
+	if err != nil {
+		log.Error("configuration not reloaded; the former one stays", "error", err)
+		return
+	}
+	level.Set(next.Log.Level)
+}
+
+// reloadOn calls f after each signal, one at a time, until stop is called.
+func reloadOn(signals os.Signal, f func()) (stop func()) {
+	came, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(came, signals)
+	go func() {
+		defer close(done)
+		for range came {
+			f()
+		}
+	}()
+	return func() {
+		signal.Stop(came)
+		close(came)
+		<-done
+	}
 }
 
 func newConfig(e *env) *cobra.Command {

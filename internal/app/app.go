@@ -17,12 +17,10 @@ import (
 	"runtime"
 	"time"
 
-	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
-	"spekeasy/internal/tenant"
 )
 
 // Backends are the technologies that a binary was built with, by the scheme
@@ -48,15 +46,17 @@ type OpenKeyManager func(ctx context.Context, u *url.URL, create bool) (keystore
 
 // App is a built server.
 type App struct {
-	Config   *config.Config
-	Store    *url.URL // where keys are kept
-	KEK      *url.URL // what wraps their data keys
-	Keystore *keystore.Keystore
-	Handler  http.Handler
-	TLS      *tls.Config // of the listener; nil for plain HTTP
+	Config    *config.Config
+	Store     *url.URL // where keys are kept
+	KEK       *url.URL // what wraps their data keys
+	Keystore  *keystore.Keystore
+	Customers *Customers
+	Handler   http.Handler
+	TLS       *tls.Config // of the listener; nil for plain HTTP
 
-	log   *slog.Logger
-	close []func(context.Context) error // in the order of opening
+	log      *slog.Logger
+	listener *listenerTLS                  // nil for plain HTTP
+	close    []func(context.Context) error // in the order of opening
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -78,20 +78,20 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.openKeystore(ctx, b); err != nil {
 		return nil, err
 	}
-	tenants, authenticator, err := customers(c, log)
-	if err != nil {
+	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	handler := server.New(authenticator, tenants, provider, recorder, userAgent, log)
-	if err := a.mountPlayback(handler, tenants, authenticator, recorder); err != nil {
+	handler := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	if err := a.mountPlayback(handler, recorder); err != nil {
 		return nil, err
 	}
 	a.Handler = handler
-	if a.TLS, err = listenerTLS(&c.TLS, authenticator, log); err != nil {
+	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
-	if a.TLS != nil {
+	if a.listener != nil {
+		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
 	return a, nil
@@ -129,25 +129,6 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	}
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
-}
-
-// customers builds the tenants of the configuration and their ways in.
-func customers(c *config.Config, log *slog.Logger) (tenant.Static, *auth.Authenticator, error) {
-	tenants := make(tenant.Static, len(c.Tenants))
-	for i := range c.Tenants {
-		s := &c.Tenants[i]
-		t, err := s.Build()
-		if err != nil {
-			return nil, nil, fmt.Errorf("tenant %q: %w", s.ID, err)
-		}
-		tenants[s.ID] = t
-	}
-	o, err := authOptions(c, log)
-	if err != nil {
-		return nil, nil, err
-	}
-	authenticator, err := auth.New(c.Tenants, o)
-	return tenants, authenticator, err
 }
 
 // Close takes everything down in the reverse order of opening.

@@ -8,31 +8,65 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
 )
 
-// listenerTLS is how the listener speaks TLS; nil for plain HTTP.
-func listenerTLS(c *config.TLS, a *auth.Authenticator, log *slog.Logger) (*tls.Config, error) {
+// listenerTLS is how the listener speaks TLS. Each handshake goes by the
+// settings and credentials of its moment.
+type listenerTLS struct {
+	customers *Customers
+	log       *slog.Logger
+	now       atomic.Pointer[handshakes]
+}
+
+// handshakes are one version of the settings.
+type handshakes struct {
+	files          *certificate
+	silent, asking *tls.Config // asking is for a certificate of the client
+}
+
+// newListenerTLS returns nil for plain HTTP.
+func newListenerTLS(c *config.TLS, customers *Customers, log *slog.Logger) (*listenerTLS, error) {
 	if !c.On() {
 		return nil, nil
 	}
-	files := &certificate{certFile: c.CertFile, keyFile: c.KeyFile, log: log, now: time.Now}
-	if err := files.load(); err != nil {
+	l := &listenerTLS{customers: customers, log: log}
+	h, err := l.load(c)
+	if err != nil {
+		return nil, err
+	}
+	l.now.Store(h)
+	return l, nil
+}
+
+func (l *listenerTLS) load(c *config.TLS) (*handshakes, error) {
+	h := &handshakes{files: &certificate{certFile: c.CertFile, keyFile: c.KeyFile, log: l.log, now: time.Now}}
+	if err := h.files.load(); err != nil {
 		return nil, fmt.Errorf("tls: %w", err)
 	}
-	t := &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: files.get}
+	h.silent = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: h.files.get, NextProtos: []string{"h2", "http/1.1"}}
 	if c.MinVersion == "1.3" {
-		t.MinVersion = tls.VersionTLS13
+		h.silent.MinVersion = tls.VersionTLS13
 	}
-	if a.AsksForCertificates() {
-		// Who issued it is for package auth to judge: a certificate that is
-		// known by its fingerprint needs no issuer.
-		t.ClientAuth = tls.RequestClientCert
-	}
-	return t, nil
+	// Who issued the client's certificate is for package auth to judge: one
+	// that is known by its fingerprint needs no issuer.
+	h.asking = h.silent.Clone()
+	h.asking.ClientAuth = tls.RequestClientCert
+	return h, nil
+}
+
+// config returns what the listener is given.
+func (l *listenerTLS) config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		h := l.now.Load()
+		if l.customers.Now().Auth.AsksForCertificates() {
+			return h.asking, nil
+		}
+		return h.silent, nil
+	}}
 }
 
 // clientCAs reads the CAs of client certificates; nil without a file.

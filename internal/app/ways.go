@@ -18,11 +18,11 @@ import (
 // start.
 func Check(c *config.Config) error {
 	log := slog.New(slog.DiscardHandler)
-	_, authenticator, err := customers(c, log)
+	customers, err := NewCustomers(c, log)
 	if err != nil {
 		return err
 	}
-	_, err = listenerTLS(&c.TLS, authenticator, log)
+	_, err = newListenerTLS(&c.TLS, customers, log)
 	return err
 }
 

@@ -4,6 +4,7 @@
 package auth
 
 import (
+	"crypto"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
@@ -77,6 +78,11 @@ type Options struct {
 
 	// HTTP fetches the keys of external issuers; a plain client by default.
 	HTTP *http.Client
+
+	// Former is the authenticator whose place the new one takes; nil for none.
+	// What clients and strangers have done with it still counts: failed
+	// attempts, nonces, passwords that were checked, tokens that it issued.
+	Former *Authenticator
 }
 
 // Authenticator lets requests in by the credentials that it was made with.
@@ -87,6 +93,9 @@ type Authenticator struct {
 	trusted  []netip.Prefix
 	throttle *throttle
 	issuer   *issuer
+	basic    *basic
+	digest   *digestAuth
+	bearer   *bearer
 	mtls     *mtls
 	delivery *delivery
 }
@@ -124,19 +133,24 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	a := &Authenticator{now: o.Now, log: o.Log, trusted: o.TrustedProxies, throttle: newThrottle(o.Throttle, o.Now)}
-	apiKeys, tokens, basic := newAPIKeys(), newTokens(), newBasic(newHashed(a.wait))
-	digest, err := newDigest(o.Digest, o.Now)
-	if err != nil {
+	var err error
+	if a.digest, err = newDigest(o.Digest, o.Now); err != nil {
 		return nil, err
 	}
-	if a.issuer, err = newIssuer(o.OAuth); err != nil {
+	var ownKey crypto.Signer
+	if o.Former != nil {
+		ownKey = o.Former.issuer.own
+	}
+	if a.issuer, err = newIssuer(o.OAuth, ownKey); err != nil {
 		return nil, err
 	}
+	a.basic, a.bearer = newBasic(newHashed(a.wait)), newBearer(a.issuer, o.HTTP, o.Now)
 	a.mtls, a.delivery = newMTLS(o.ClientCAs, o.Now), newDelivery()
-	iam, sigv4 := new(iam), newSigV4(o.Now)
-	bearer := newBearer(a.issuer, o.HTTP, o.Now)
+	if o.Former != nil {
+		a.follow(o.Former)
+	}
 	// In the order of trying: the cheap ones first.
-	a.methods = []method{iam, a.mtls, sigv4, apiKeys, tokens, digest, bearer, basic, a.delivery}
+	a.methods = []method{new(iam), a.mtls, newSigV4(o.Now), newAPIKeys(), newTokens(), a.digest, a.bearer, a.basic, a.delivery}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {
@@ -146,8 +160,21 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 			}
 		}
 	}
+	if o.Former != nil {
+		a.basic.remember(o.Former.basic)
+		a.bearer.former = nil
+	}
 	a.methods = slices.DeleteFunc(a.methods, method.empty)
 	return a, nil
+}
+
+// follow takes over what does not depend on credentials.
+func (a *Authenticator) follow(former *Authenticator) {
+	a.throttle = former.throttle
+	a.digest.follow(former.digest)
+	a.bearer.former = former.bearer.sets
+	a.basic.keyed = former.basic.keyed
+	a.basic.hashed.turns = former.basic.hashed.turns
 }
 
 // add gives a credential to the method of its kind.
@@ -190,7 +217,7 @@ func (a *Authenticator) Authenticate(r *http.Request, body []byte) (*Principal, 
 		case err == errAbsent: //nolint:errorlint // never wrapped
 		case !errors.Is(err, ErrUnauthenticated):
 			unable = err
-		case refused == nil:
+		case refused == nil || err == errStale: //nolint:errorlint // never wrapped
 			refused = err
 		}
 	}
@@ -240,7 +267,7 @@ func (g *grant) valid(now time.Time) error {
 	return nil
 }
 
-// name identifies a credential in logs and for the throttle.
+// name identifies a credential in logs.
 func (g *grant) name() string { return g.Tenant + "/" + g.Credential }
 
 // reminder is how long before its end a credential is warned of.
@@ -270,9 +297,10 @@ func (a *Authenticator) remind(g *grant, now time.Time) {
 // refusal is a credential that was shown and opened nothing. It is for logs:
 // it never says what was sent.
 type refusal struct {
-	kind string // way in
-	name string // the credential that it claimed to be, if there is one
-	why  string
+	kind  string // way in
+	name  string // the credential that it claimed to be, if there is one
+	claim string // who it claimed to be, as it was sent: for the throttle, never shown
+	why   string
 }
 
 func (e *refusal) Error() string {
@@ -282,6 +310,9 @@ func (e *refusal) Error() string {
 	}
 	return text + ": " + e.why
 }
+
+// GoString keeps what was sent out of %#v too.
+func (e *refusal) GoString() string { return e.Error() }
 
 func (e *refusal) Unwrap() error { return ErrUnauthenticated }
 

@@ -23,6 +23,7 @@ type basicEntry struct {
 	grant *grant
 	mac   sum
 	hash  *password.Hash
+	text  string // of the hash
 }
 
 func newBasic(hashed *hashed) *basic {
@@ -43,7 +44,8 @@ func (b *basic) add(g *grant, c *tenant.Credential) error {
 	e := basicEntry{grant: g}
 	if c.Basic.PasswordHash != "" {
 		var err error
-		if e.hash, err = password.Parse(string(c.Basic.PasswordHash)); err != nil {
+		e.text = string(c.Basic.PasswordHash)
+		if e.hash, err = password.Parse(e.text); err != nil {
 			return fmt.Errorf("basic: password_hash: %w", err)
 		}
 		b.hashed.decoy = e.hash
@@ -57,6 +59,24 @@ func (b *basic) add(g *grant, c *tenant.Credential) error {
 	}
 	b.users[user] = append(b.users[user], e)
 	return nil
+}
+
+// remember takes over which passwords were found to have which hashes, as far
+// as those still open something.
+func (b *basic) remember(former *basic) {
+	h := former.hashed
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, proved := range []map[sum]provedPassword{h.proved.old, h.proved.young} {
+		for mac, p := range proved {
+			for _, e := range b.users[p.user] {
+				if e.hash != nil && e.text == p.hash {
+					p.grant = e.grant
+					b.hashed.proved.put(mac, p)
+				}
+			}
+		}
+	}
 }
 
 func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
@@ -80,14 +100,14 @@ func (b *basic) authenticate(r *http.Request, _ []byte) (*grant, error) {
 	if found != nil {
 		return found, nil
 	}
-	refused := &refusal{kind: "basic", why: "unknown user"}
+	refused := &refusal{kind: "basic", claim: user, why: "unknown user"}
 	if len(entries) > 0 {
-		refused = &refusal{kind: "basic", name: entries[0].grant.name(), why: "wrong password"}
+		refused.name, refused.why = entries[0].grant.name(), "wrong password"
 	}
 	if b.hashed.decoy == nil {
 		return nil, refused
 	}
-	return b.hashed.find(r, mac, entries, pass, refused)
+	return b.hashed.find(r, mac, entries, user, pass, refused)
 }
 
 func (b *basic) challenge(error) []string { return []string{`Basic realm="spekeasy", charset="UTF-8"`} }

@@ -19,7 +19,9 @@ type bearer struct {
 	keyed
 	own     *issuer
 	trusted []*trust
-	jwks    func(url string) *jwks
+	client  *http.Client
+	sets    map[string]*jwks // one per URL, however many credentials name it
+	former  map[string]*jwks // to go on with, until all credentials are added
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -41,16 +43,20 @@ const (
 )
 
 func newBearer(own *issuer, client *http.Client, now func() time.Time) *bearer {
-	sets := make(map[string]*jwks) // one per URL, however many credentials name it
 	return &bearer{
-		keyed: newKeyed(), own: own, now: now, proved: newRecent[sum, provedToken](maxTokens, nil),
-		jwks: func(url string) *jwks {
-			if sets[url] == nil {
-				sets[url] = newJWKS(url, client, now)
-			}
-			return sets[url]
-		},
+		keyed: newKeyed(), own: own, client: client, sets: make(map[string]*jwks), now: now,
+		proved: newRecent[sum, provedToken](maxTokens, nil),
 	}
+}
+
+func (b *bearer) jwks(url string) *jwks {
+	if b.sets[url] == nil {
+		b.sets[url] = b.former[url]
+	}
+	if b.sets[url] == nil {
+		b.sets[url] = newJWKS(url, b.client, b.now)
+	}
+	return b.sets[url]
 }
 
 func (*bearer) takes(c *tenant.Credential) bool { return c.OAuthClient != nil || c.JWT != nil }

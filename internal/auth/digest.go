@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"crypto/md5" //nolint:gosec // RFC 7616 has it, and encoders know nothing else
 	"crypto/rand"
 	"crypto/sha256"
@@ -45,7 +46,9 @@ type digestAuth struct {
 	algorithms []digestAlgorithm
 	qop        string // as offered
 	nonces     *nonces
+	ownKey     bool // the nonces' key was made for this process
 	users      map[string][]digestEntry
+	decoy      digestEntry // nobody's
 }
 
 type digestAlgorithm struct {
@@ -78,7 +81,7 @@ func digestAlgorithms() []digestAlgorithm {
 }
 
 func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
-	d := &digestAuth{qop: "auth", users: make(map[string][]digestEntry)}
+	d := &digestAuth{qop: "auth", users: make(map[string][]digestEntry), ownKey: len(o.Key) == 0}
 	if o.Integrity {
 		d.qop = "auth, auth-int"
 	}
@@ -99,14 +102,34 @@ func newDigest(o Digest, now func() time.Time) (*digestAuth, error) {
 		o.Size = 16384
 	}
 	switch {
-	case len(o.Key) == 0:
+	case d.ownKey:
 		o.Key = make([]byte, sha256.Size)
 		rand.Read(o.Key)
 	case len(o.Key) < sha256.Size/2:
 		return nil, errors.New("digest: the key must have at least 16 bytes")
 	}
+	for _, a := range d.algorithms {
+		d.decoy.ha1 = append(d.decoy.ha1, a.hash(realm, rand.Text()))
+	}
 	d.nonces = newNonces(o.Key, o.Lifetime, o.Size/2, now)
 	return d, nil
+}
+
+// follow takes over the nonces of a former authenticator, so that none of them
+// is good twice and clients can go on with them.
+func (d *digestAuth) follow(former *digestAuth) {
+	n, before := d.nonces, former.nonces
+	switch {
+	case d.ownKey && former.ownKey:
+		n.key = before.key
+	case !bytes.Equal(n.key, before.key):
+		return
+	}
+	if n.lifetime == before.lifetime {
+		d.nonces = before
+		return
+	}
+	n.floor = n.now() // which counts the older ones had is not known here
 }
 
 func (*digestAuth) takes(c *tenant.Credential) bool { return c.Digest != nil }
@@ -151,7 +174,7 @@ func (d *digestAuth) authenticate(r *http.Request, body []byte) (*grant, error) 
 	if len(entries) > 0 {
 		name = entries[0].grant.name()
 	} else { // an unknown user costs the same
-		entries = []digestEntry{{ha1: make([]string, len(d.algorithms)), rfc2069: true}}
+		entries = []digestEntry{d.decoy}
 	}
 	ha2 := p.ha2(r.Method, body)
 	var found *digestEntry
@@ -163,9 +186,9 @@ func (d *digestAuth) authenticate(r *http.Request, body []byte) (*grant, error) 
 	}
 	switch {
 	case found == nil || found.grant == nil:
-		return nil, &refusal{kind: "digest", name: name, why: "wrong user or password"}
+		return nil, &refusal{kind: "digest", name: name, claim: p.user, why: "wrong user or password"}
 	case p.qop == "" && !found.rfc2069:
-		return nil, &refusal{kind: "digest", name: name, why: "no qop, and rfc2069 is not allowed"}
+		return nil, &refusal{kind: "digest", name: name, claim: p.user, why: "no qop, and rfc2069 is not allowed"}
 	case !d.nonces.use(p.nonce, p.count, p.qop != ""):
 		return nil, errStale
 	}

@@ -1,11 +1,11 @@
 package auth
 
-// Throttled is the number of sources and credentials whose failures are
+// Throttled is the larger number of sources and of names whose failures are
 // remembered.
 func (a *Authenticator) Throttled() int {
 	a.throttle.mu.Lock()
 	defer a.throttle.mu.Unlock()
-	return len(a.throttle.forget)
+	return max(len(a.throttle.sources), len(a.throttle.claims))
 }
 
 func (a *Authenticator) nonces() *nonces {
@@ -24,4 +24,11 @@ func (a *Authenticator) Nonces() int { return a.nonces().used.len() }
 func (a *Authenticator) ForgetNonces() {
 	n := a.nonces()
 	n.used = newRecent[nonce, *window](n.used.size, nil)
+}
+
+// ForgetSources forgets where failed attempts came from.
+func (a *Authenticator) ForgetSources() {
+	a.throttle.mu.Lock()
+	defer a.throttle.mu.Unlock()
+	clear(a.throttle.sources)
 }

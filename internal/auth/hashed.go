@@ -25,7 +25,13 @@ type hashed struct {
 	waiting atomic.Int32
 
 	mu     sync.Mutex
-	proved *recent[sum, *grant]
+	proved *recent[sum, provedPassword]
+}
+
+// provedPassword is what a password opens that has this hash.
+type provedPassword struct {
+	grant      *grant
+	user, hash string
 }
 
 const (
@@ -37,21 +43,24 @@ func newHashed(wait func(*http.Request, error) time.Duration) *hashed {
 	return &hashed{
 		wait:   wait,
 		turns:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
-		proved: newRecent[sum, *grant](maxProved, nil),
+		proved: newRecent[sum, provedPassword](maxProved, nil),
 	}
 }
 
 func (h *hashed) remembered(mac sum) *grant {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	g, _ := h.proved.get(mac)
-	return g
+	p, _ := h.proved.get(mac)
+	return p.grant
 }
 
 // find returns the grant of the entry whose hash a password has that is not
 // remembered, or refused. Whoever fails pays for one hash at least, so that the time does not
 // tell which users there are and how their passwords are kept.
-func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass string, refused *refusal) (*grant, error) {
+func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, user, pass string, refused *refusal) (*grant, error) {
+	if wait := h.wait(r, refused); wait > 0 { // before it takes the place of another
+		return nil, &ThrottledError{After: wait, refused: refused}
+	}
 	if h.waiting.Add(1) > maxWaiting {
 		h.waiting.Add(-1)
 		return nil, &ThrottledError{After: time.Second, refused: refused}
@@ -66,7 +75,7 @@ func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass strin
 	if g := h.remembered(mac); g != nil { // others brought it while we waited
 		return g, nil
 	}
-	if wait := h.wait(r, refused); wait > 0 {
+	if wait := h.wait(r, refused); wait > 0 { // others failed while we waited
 		return nil, &ThrottledError{After: wait, refused: refused}
 	}
 	checked := false
@@ -78,7 +87,7 @@ func (h *hashed) find(r *http.Request, mac sum, entries []basicEntry, pass strin
 		checked = true
 		if e.hash.Matches(pass) {
 			h.mu.Lock()
-			h.proved.put(mac, e.grant)
+			h.proved.put(mac, provedPassword{e.grant, user, e.text})
 			h.mu.Unlock()
 			return e.grant, nil
 		}

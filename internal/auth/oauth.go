@@ -41,6 +41,7 @@ type issuer struct {
 	public   jose.JSONWebKey
 	jwks     []byte
 	clients  map[string][]oauthClient
+	own      crypto.Signer // made for this process; in use if no other was given
 }
 
 type oauthClient struct {
@@ -48,7 +49,9 @@ type oauthClient struct {
 	secret sum
 }
 
-func newIssuer(o OAuth) (*issuer, error) {
+// newIssuer returns an issuer. own is a key that was made for this process
+// before; nil for none.
+func newIssuer(o OAuth, own crypto.Signer) (*issuer, error) {
 	i := &issuer{name: o.Issuer, lifetime: o.Lifetime, clients: make(map[string][]oauthClient)}
 	if i.name == "" {
 		i.name = "spekeasy"
@@ -56,12 +59,16 @@ func newIssuer(o OAuth) (*issuer, error) {
 	if i.lifetime <= 0 {
 		i.lifetime = 10 * time.Minute
 	}
-	key := o.Key
-	if key == nil {
-		var err error
-		if _, key, err = ed25519.GenerateKey(rand.Reader); err != nil {
+	if i.own = own; own == nil {
+		_, made, err := ed25519.GenerateKey(rand.Reader)
+		if err != nil {
 			return nil, err
 		}
+		i.own = made
+	}
+	key := o.Key
+	if key == nil {
+		key = i.own
 	}
 	algorithm := jose.EdDSA
 	switch k := key.(type) {
@@ -310,8 +317,8 @@ func (i *issuer) match(id, secret string) (*grant, error) {
 	case found != nil:
 		return found, nil
 	case len(clients) == 0:
-		return nil, &refusal{kind: "oauth client", why: "unknown"}
+		return nil, &refusal{kind: "oauth client", claim: id, why: "unknown"}
 	default:
-		return nil, &refusal{kind: "oauth client", name: clients[0].grant.name(), why: "wrong secret"}
+		return nil, &refusal{kind: "oauth client", name: clients[0].grant.name(), claim: id, why: "wrong secret"}
 	}
 }

@@ -71,10 +71,10 @@ func (s *sigv4) authenticate(r *http.Request, body []byte) (*grant, error) {
 		key = &accessKey{regions: []string{a.region}} // an unknown key costs the same
 	}
 	if err := s.check(r, a, key, body); err != nil {
-		return nil, &refusal{kind: "sigv4", name: name, why: err.Error()}
+		return nil, &refusal{kind: "sigv4", name: name, claim: a.accessKey, why: err.Error()}
 	}
 	if key.grant == nil {
-		return nil, &refusal{kind: "sigv4", why: "unknown access key"}
+		return nil, &refusal{kind: "sigv4", claim: a.accessKey, why: "unknown access key"}
 	}
 	return key.grant, nil
 }

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"hash/maphash"
 	"net/http"
 	"net/netip"
 	"strings"
@@ -19,21 +20,27 @@ type Throttle struct {
 	// Every is the time after which one more may fail: 2 seconds.
 	Every time.Duration
 
-	// Size bounds the sources and credentials that are remembered: 16,384.
+	// Size bounds the sources that are remembered, and the names: 16,384.
 	Size int
 }
 
-// throttle counts failures by source and by credential. For each it keeps
-// one time, at which all its failures will be forgotten; each failure moves
-// that on (the generic cell rate algorithm).
+// throttle counts failures by source, and by who the request claims to be,
+// whether there is anybody of that name or not: else a stranger could tell
+// users by it. For each it keeps one time, at which all its failures will be
+// forgotten; each failure moves that on (the generic cell rate algorithm).
 type throttle struct {
 	every, ahead time.Duration
 	size         int
 	now          func() time.Time
+	seed         maphash.Seed
 
-	mu     sync.Mutex
-	forget map[string]time.Time
+	mu              sync.Mutex
+	sources, claims failures
 }
+
+// failures are the times at which failures will be forgotten, by a hash of
+// what they count for: what strangers choose takes no more room than that.
+type failures map[uint64]time.Time
 
 func newThrottle(o Throttle, now func() time.Time) *throttle {
 	if o.Burst <= 0 {
@@ -46,16 +53,16 @@ func newThrottle(o Throttle, now func() time.Time) *throttle {
 		o.Size = 16384
 	}
 	return &throttle{
-		every: o.Every, ahead: o.Every * time.Duration(o.Burst), size: o.Size, now: now,
-		forget: make(map[string]time.Time),
+		every: o.Every, ahead: o.Every * time.Duration(o.Burst), size: o.Size, now: now, seed: maphash.MakeSeed(),
+		sources: make(failures), claims: make(failures),
 	}
 }
 
 // ThrottledError is an [ErrUnauthenticated] beyond what [Throttle] allows to
 // its source or to the credential that it claims to be. A good credential
 // gets in however many others have failed; only a password that is kept as a
-// slow hash, and that this process has not seen yet, waits its turn among the
-// guesses of others.
+// slow hash, and that this process has not seen yet, waits when others have
+// failed from the same source.
 type ThrottledError struct {
 	After   time.Duration // when to try again
 	refused error         // for the log
@@ -66,7 +73,7 @@ func (e *ThrottledError) Unwrap() error { return e.refused }
 func (e *ThrottledError) Error() string { return "too many failed attempts: " + e.refused.Error() }
 
 // failed counts a refusal and returns it, or a [ThrottledError] beyond the
-// bounds.
+// bounds. What a source does beyond its own bounds counts for nobody else.
 func (t *throttle) failed(source string, refused error) error {
 	if already := (*ThrottledError)(nil); errors.As(refused, &already) {
 		return refused
@@ -74,16 +81,9 @@ func (t *throttle) failed(source string, refused error) error {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var wait time.Duration
-	for _, key := range countedBy(source, refused) {
-		until, one := t.check(key, now)
-		wait = max(wait, one)
-		if one == 0 {
-			if len(t.forget) >= t.size {
-				t.shrink(now)
-			}
-			t.forget[key] = until
-		}
+	wait := t.count(t.sources, source, now)
+	if claim := claimOf(refused); wait == 0 && claim != "" {
+		wait = t.count(t.claims, claim, now)
 	}
 	if wait > 0 {
 		return &ThrottledError{After: wait, refused: refused}
@@ -91,38 +91,49 @@ func (t *throttle) failed(source string, refused error) error {
 	return refused
 }
 
-// wait returns how long it takes until an attempt like the refused one may
-// fail again.
-func (t *throttle) wait(source string, refused error) (wait time.Duration) {
+// count counts a failure, or returns how long to wait if it is one too many.
+func (t *throttle) count(all failures, name string, now time.Time) time.Duration {
+	key := maphash.String(t.seed, name)
+	until, wait := t.check(all, key, now)
+	if wait > 0 {
+		return wait
+	}
+	if len(all) >= t.size {
+		t.shrink(all, now)
+	}
+	all[key] = until
+	return 0
+}
+
+// wait returns how long the sender of a request that was refused has to wait
+// until it may fail again. Only a source that has failed itself is held to
+// what others did in the same name: somebody who guesses a user's password
+// from elsewhere must not lock the user out.
+func (a *Authenticator) wait(r *http.Request, refused error) time.Duration {
+	t := a.throttle
+	source := maphash.String(t.seed, a.source(r))
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, key := range countedBy(source, refused) {
-		_, one := t.check(key, now)
-		wait = max(wait, one)
+	_, wait := t.check(t.sources, source, now)
+	if claim := claimOf(refused); wait == 0 && claim != "" && t.sources[source].After(now) {
+		_, wait = t.check(t.claims, maphash.String(t.seed, claim), now)
 	}
 	return wait
 }
 
-// wait returns how long the sender of a request that was refused has to wait
-// until it may fail again.
-func (a *Authenticator) wait(r *http.Request, refused error) time.Duration {
-	return a.throttle.wait(a.source(r), refused)
-}
-
-// countedBy returns what a failure counts for.
-func countedBy(source string, refused error) []string {
-	keys := []string{"address " + source}
-	if r := (*refusal)(nil); errors.As(refused, &r) && r.name != "" {
-		keys = append(keys, "credential "+r.name)
+// claimOf returns who a refused request claims to be, "" for nobody.
+func claimOf(refused error) string {
+	if r := (*refusal)(nil); errors.As(refused, &r) && r.claim != "" {
+		return r.kind + " " + r.claim
 	}
-	return keys
+	return ""
 }
 
 // check returns when one more failure would be forgotten, and how long to
 // wait if it is one too many.
-func (t *throttle) check(key string, now time.Time) (until time.Time, wait time.Duration) {
-	until = t.forget[key]
+func (t *throttle) check(all failures, key uint64, now time.Time) (until time.Time, wait time.Duration) {
+	until = all[key]
 	if until.Before(now) {
 		until = now
 	}
@@ -132,17 +143,17 @@ func (t *throttle) check(key string, now time.Time) (until time.Time, wait time.
 
 // shrink drops what is forgotten anyway, and if that is not enough then half
 // of the rest, whichever it is.
-func (t *throttle) shrink(now time.Time) {
-	for key, at := range t.forget {
+func (t *throttle) shrink(all failures, now time.Time) {
+	for key, at := range all {
 		if !at.After(now) {
-			delete(t.forget, key)
+			delete(all, key)
 		}
 	}
-	for key := range t.forget {
-		if len(t.forget) <= t.size/2 {
+	for key := range all {
+		if len(all) <= t.size/2 {
 			break
 		}
-		delete(t.forget, key)
+		delete(all, key)
 	}
 }
 

@@ -81,7 +81,7 @@ func TestPage(t *testing.T) {
 					demotest.Wait(t, ctx, `document.getElementById('video').currentTime > 5`)
 					shoot(t, ctx, screen.name, false)
 				}
-				time.Sleep(100*time.Millisecond)
+				time.Sleep(100 * time.Millisecond)
 				shoot(t, ctx, screen.name+"-"+stream.ID+"-full", true)
 			}
 			if wide := demotest.Eval[int](t, ctx, `document.documentElement.scrollWidth`); wide > screen.width {

@@ -61,6 +61,13 @@ type Reseal struct {
 	DataKey    uint32
 }
 
+// Scrubber is a [Store] whose files can hold copies of what it has replaced.
+type Scrubber interface {
+	// Scrub rewrites the files so that nothing is in them but what is stored
+	// now. Meanwhile reads go on and writes may wait.
+	Scrub(ctx context.Context) error
+}
+
 // Checker is a [Store] that can examine itself below what its rows say.
 type Checker interface {
 	// Check reads all of the database and returns what is wrong with it, in

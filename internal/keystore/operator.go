@@ -233,11 +233,12 @@ type PurgeOptions struct {
 type PurgeReport struct {
 	Looked  int // records
 	Purged  int // keys whose value is destroyed now
+	Before  int // keys whose value was destroyed by an earlier purge
 	Waiting int // deleted keys within their time of grace
 }
 
-// Purge destroys the values of keys that were deleted long ago. Their key IDs
-// stay refused for ever.
+// Purge destroys the values of keys that were deleted long ago, in the files
+// of a [Scrubber] too. Their key IDs stay refused for ever.
 func (c *Custody) Purge(ctx context.Context, o PurgeOptions) (PurgeReport, error) {
 	var r PurgeReport
 	before := c.now().Add(-o.Grace)
@@ -249,7 +250,9 @@ func (c *Custody) Purge(ctx context.Context, o PurgeOptions) (PurgeReport, error
 			var due []contentkey.KID
 			for i := range page {
 				switch rec := &page[i]; {
-				case rec.Deleted.IsZero() || rec.Purged():
+				case rec.Deleted.IsZero():
+				case rec.Purged():
+					r.Before++
 				case rec.Deleted.After(before):
 					r.Waiting++
 				default:
@@ -270,7 +273,22 @@ func (c *Custody) Purge(ctx context.Context, o PurgeOptions) (PurgeReport, error
 		}
 		return nil
 	})
-	return r, err
+	if err != nil || o.DryRun || r.Purged+r.Before == 0 {
+		return r, err
+	}
+	// Before counts, since an earlier purge may have been cut off here.
+	if err := c.scrub(ctx); err != nil {
+		return r, fmt.Errorf("%d content keys are purged, but copies of their wrapped values may be left until another purge: %w", r.Purged, err)
+	}
+	return r, nil
+}
+
+// scrub rewrites the files of the store, if it needs that.
+func (c *Custody) scrub(ctx context.Context) error {
+	if s, ok := c.store.(Scrubber); ok {
+		return s.Scrub(ctx)
+	}
+	return nil
 }
 
 // tenants calls f for one tenant or, when the name is "", for each that has

@@ -67,7 +67,7 @@ func TestDeleteUndeletePurge(t *testing.T) {
 	purge("another tenant", keystore.PurgeReport{})
 	o.Tenant = "acme"
 	purge("afterwards", keystore.PurgeReport{Looked: 3, Purged: 1})
-	purge("once more", keystore.PurgeReport{Looked: 3})
+	purge("once more", keystore.PurgeReport{Looked: 3, Before: 1})
 	if _, err := c.Undelete(t.Context(), "acme", two); !errors.Is(err, keystore.ErrPurged) || !strings.Contains(err.Error(), kid(2).String()) {
 		t.Errorf("undeleting a purged key: %v", err)
 	}

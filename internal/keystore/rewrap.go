@@ -58,6 +58,11 @@ func (c *Custody) Rewrap(ctx context.Context, o RewrapOptions) (RewrapReport, er
 			return r.report, late(err)
 		}
 	}
+	if r.report.Removed+r.report.Rewrapped > 0 && !r.DryRun {
+		if err := r.scrub(ctx); err != nil {
+			return r.report, fmt.Errorf("copies of old data keys may be left in the store's files: %w", err)
+		}
+	}
 	return r.report, nil
 }
 

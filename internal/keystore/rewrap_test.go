@@ -482,7 +482,7 @@ func TestRotateUnderLoad(t *testing.T) {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-time.After(2 * time.Millisecond): // some room for writes of others
 				}
 				old, fresh := kid(n%300), kid(10_000+i*10_000+n)
 				got, err := k.Obtain(t.Context(), ask("movie", old, fresh))

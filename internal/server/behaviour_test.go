@@ -2,19 +2,25 @@ package server_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/tools/txtar"
 
 	"spekeasy/contentkey"
 	"spekeasy/encryptor"
+	"spekeasy/internal/audit"
+	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
 )
 
@@ -157,19 +163,16 @@ func TestRacingFirstRequests(t *testing.T) {
 	}
 }
 
-// counting counts the keys that are made.
-type counting struct {
-	fixedKeys
-	made *atomic.Int32
+// countingKeys counts how often it is asked for keys.
+type countingKeys struct{ asked atomic.Int32 }
+
+func (c *countingKeys) Obtain(ctx context.Context, ask *keystore.Ask) ([]keystore.Key, error) {
+	c.asked.Add(1)
+	return digestKeys{}.Obtain(ctx, ask)
 }
 
-func (c counting) Make(tenant string, kid contentkey.KID) (contentkey.Value, contentkey.IV, error) {
-	c.made.Add(1)
-	return c.fixedKeys.Make(tenant, kid)
-}
-
-// TestRefusalsMakeNoKey holds that no key is made for a request that is
-// refused, whatever is wrong with it.
+// TestRefusalsMakeNoKey holds that the keystore is not asked for a request
+// that is refused, whatever is wrong with it.
 func TestRefusalsMakeNoKey(t *testing.T) {
 	files, err := filepath.Glob("../../testdata/exchange/error-*.txtar")
 	if err != nil || len(files) < 60 {
@@ -180,10 +183,21 @@ func TestRefusalsMakeNoKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var made atomic.Int32
-		r := play(t, newTestServer(t, settings(t, ar), counting{keyTable(t, ar), &made}), ar)
-		if r.StatusCode == http.StatusOK || made.Load() != 0 {
-			t.Errorf("%s: status %d, %d keys made", filepath.Base(name), r.StatusCode, made.Load())
+		s := settings(t, ar)
+		built, err := s.Build()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys countingKeys
+		now := func() time.Time { return time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC) }
+		h := server.New(authenticator(t, s.ID), tenant.Static{s.ID: built}, keyprovider.New(&keys, zeros{}, now, keyprovider.Options{}),
+			audit.Off{}, "spekeasy/test", slog.New(slog.DiscardHandler))
+		r := play(t, h, ar)
+		if want, _ := file(ar, "response.txt"); strings.TrimSuffix(string(want), "\n") != text(t, r) {
+			t.Errorf("%s: another answer, %d", filepath.Base(name), r.StatusCode)
+		}
+		if n := keys.asked.Load(); n != 0 || r.StatusCode == http.StatusOK {
+			t.Errorf("%s: status %d, the keystore was asked %d times", filepath.Base(name), r.StatusCode, n)
 		}
 	}
 }
@@ -265,5 +279,3 @@ func TestIVOverTime(t *testing.T) {
 		t.Error("a later IV took the place of the stored one")
 	}
 }
-
-var _ keystore.Source = counting{}

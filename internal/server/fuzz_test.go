@@ -76,9 +76,14 @@ func FuzzHandler(f *testing.F) {
 			}
 			d := xml.NewDecoder(strings.NewReader(strings.TrimPrefix(out, "\ufeff")))
 			for {
-				if _, err := d.Token(); errors.Is(err, io.EOF) {
+				_, err := d.Token()
+				if errors.Is(err, io.EOF) {
 					break
-				} else if err != nil {
+				}
+				if err != nil && strings.Contains(err.Error(), "invalid XML name") {
+					return // it knows the letters of XML's fourth edition only
+				}
+				if err != nil {
 					t.Fatalf("%v in %s", err, out)
 				}
 			}

@@ -6,6 +6,7 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"sync"
 
+	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/tenant"
@@ -30,6 +32,17 @@ type Tenants interface {
 	Tenant(ctx context.Context, id string) (*tenant.Tenant, error)
 }
 
+// Authenticator finds out who sent a request; it is [auth.Authenticator]
+// behind whatever changes its credentials meanwhile.
+type Authenticator interface {
+	Authenticate(r *http.Request, body []byte) (*auth.Principal, error)
+	Challenge(h http.Header, err error)
+	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
+	IssuesTokens() bool
+	JWKS() []byte
+	Token(r *http.Request, body []byte) (*auth.Token, error)
+}
+
 // Recorder writes the audit log. When it returns an error, which wraps
 // [audit.ErrUnavailable], no key leaves.
 type Recorder interface {
@@ -38,7 +51,7 @@ type Recorder interface {
 
 // Server answers key requests. It is an [http.Handler].
 type Server struct {
-	auth      *auth.Authenticator
+	auth      Authenticator
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
@@ -46,13 +59,15 @@ type Server struct {
 	log       *slog.Logger
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
+	answers   sync.Pool // of *[]byte
 }
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
-func New(a *auth.Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
+func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
+	s.answers.New = func() any { return new([]byte) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
@@ -190,10 +205,16 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			return err
 		}
 	}
+	room := s.answers.Get().(*[]byte)
+	defer s.answers.Put(room)
+	req.Room = *room
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		rec.KIDs = req.KIDs()
 		return err
+	}
+	if cap(answer.Body) > cap(*room) && cap(answer.Body) <= maxRoom {
+		*room = answer.Body[:0]
 	}
 	setDelivered(rec, req, answer)
 	if err := s.audit.Record(ctx, rec); err != nil {
@@ -202,7 +223,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if s.log.Enabled(ctx, slog.LevelDebug) || answer.Created > 0 {
 		s.log.LogAttrs(ctx, logLevel(answer), "keys delivered", slog.String("request_id", w.Header().Get(headerRequestID)),
 			slog.Attr{Value: who.LogValue()}, slog.String("profile", req.Profile.String()),
-			slog.String("content_id", req.ContentID), slog.Any("kids", answer.KIDs), slog.Int("created", answer.Created))
+			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent)
@@ -217,6 +238,12 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	}
 	return nil
 }
+
+// firstOf bounds a line of the log; the audit log has all.
+func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
+
+// maxRoom is how much memory of an answer, in bytes, is kept for the next.
+const maxRoom = 256 << 10
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {

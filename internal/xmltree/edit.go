@@ -113,8 +113,9 @@ func (ed *Edits) RemoveAttr(e *Element, a *Attr) {
 	ed.add(start, a.valueEnd+1, Piece{})
 }
 
-// Apply returns the source with all changes made. The error is [ErrOverlap].
-func (ed *Edits) Apply() ([]byte, error) {
+// AppendTo appends the source with all changes made to out, and returns the
+// longer slice. The error is [ErrOverlap].
+func (ed *Edits) AppendTo(out []byte) ([]byte, error) {
 	list := ed.list
 	order := func(a, b edit) int {
 		switch {
@@ -151,7 +152,7 @@ func (ed *Edits) Apply() ([]byte, error) {
 			size += len("></>") + int(e.nameEnd-e.nameStart)
 		}
 	}
-	out := make([]byte, 0, size)
+	out = slices.Grow(out, size)
 	at = 0
 	for i := range list {
 		e := &list[i]

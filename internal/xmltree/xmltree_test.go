@@ -74,6 +74,10 @@ func TestRefuses(t *testing.T) {
 		"name begins with a digit":   "<1a/>",
 		"local begins with a digit":  `<a:1 xmlns:a="u"/>`,
 		"name with a times sign":     "<\u00d7/>",
+		"name begins with a mark":    "<\u0300a/>",
+		"name begins with a dot":     "<\u00b7a/>",
+		"name with a question mark":  "<a\u037e/>",
+		"name with punctuation":      "<a\u2051/>",
 		"blank before name":          "< a/>",
 		"blank in end tag":           "<a></ a>",
 		"slash in tag":               "<a / >",
@@ -159,29 +163,31 @@ func nested(elements, declarations int) string {
 
 func TestAccepts(t *testing.T) {
 	for name, src := range map[string]string{
-		"declaration":         `<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>`,
-		"byte order mark":     "\ufeff" + `<?xml version='1.0'?><a/>`,
-		"comment around":      "<!-- a --><a/><!-- b -->\n",
-		"instruction":         `<?p x?><a><?q?></a>`,
-		"blank in end tag":    "<a></a \n>",
-		"single quotes":       `<a b='"'/>`,
-		"greater-than":        `<a b=">">></a>`,
-		"64 deep":             strings.Repeat("<a>", 64) + strings.Repeat("</a>", 64),
-		"128 attributes":      "<a" + attrs(128) + "/>",
-		"same name elsewhere": `<a b="1" xmlns:p="u" p:b="2"/>`,
-		"xml prefix":          `<a xml:lang="en"/>`,
-		"letters":             "<é ü='ö'>日本</é>",
-		"long zero reference": "<a>&#x000000000000000000041;</a>",
-		"default undeclared":  `<a xmlns="u"><b xmlns=""/></a>`,
-		"512 declarations":    nested(8, 64) + strings.Repeat("</a>", 8),
-		"declarations beside": "<a>" + strings.Repeat(nested(1, 64)+"</a>", 9) + "</a>",
+		"declaration":                        `<?xml version="1.0" encoding="utf-8" standalone="yes"?><a/>`,
+		"byte order mark":                    "\ufeff" + `<?xml version='1.0'?><a/>`,
+		"comment around":                     "<!-- a --><a/><!-- b -->\n",
+		"instruction":                        `<?p x?><a><?q?></a>`,
+		"blank in end tag":                   "<a></a \n>",
+		"single quotes":                      `<a b='"'/>`,
+		"greater-than":                       `<a b=">">></a>`,
+		"64 deep":                            strings.Repeat("<a>", 64) + strings.Repeat("</a>", 64),
+		"128 attributes":                     "<a" + attrs(128) + "/>",
+		"same name elsewhere":                `<a b="1" xmlns:p="u" p:b="2"/>`,
+		"xml prefix":                         `<a xml:lang="en"/>`,
+		"letters":                            "<é ü='ö'>日本</é>",
+		"marks inside names":                 "<a\u00b7\u0300\u203f x\u2040='1'/>",
+		"names since XML 1.0, fifth edition": "<\u0800 \u037f='\U00020000'><\U00020000/></\u0800>",
+		"long zero reference":                "<a>&#x000000000000000000041;</a>",
+		"default undeclared":                 `<a xmlns="u"><b xmlns=""/></a>`,
+		"512 declarations":                   nested(8, 64) + strings.Repeat("</a>", 8),
+		"declarations beside":                "<a>" + strings.Repeat(nested(1, 64)+"</a>", 9) + "</a>",
 	} {
 		doc, err := xmltree.Parse(src)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if out, err := doc.Edit(0).Apply(); err != nil || string(out) != src {
+		if out, err := doc.Edit(0).AppendTo(nil); err != nil || string(out) != src {
 			t.Errorf("%s: unedited document came back as %q, %v", name, out, err)
 		}
 	}
@@ -255,7 +261,7 @@ func TestEdits(t *testing.T) {
 	ed.SetAttr(a.Attr("y"), "3'")
 	ed.RemoveAttr(a, a.Attr("x"))
 	ed.AddAttr(a, "z", "4")
-	got, err := ed.Apply()
+	got, err := ed.AppendTo(nil)
 	want := `<a y='3&apos;' z="4" ><b>Yg==</b><h/><c k="&quot;&lt;&amp;&apos;&#10;" ><` + `/w==!</c>t<d>bmV3</d> <f><g/></f></a>`
 	if err != nil || string(got) != want {
 		t.Errorf("got  %s, %v\nwant %s", got, err, want)
@@ -268,7 +274,7 @@ func TestOverlappingEdits(t *testing.T) {
 	ed := doc.Edit(0)
 	ed.Remove(b)
 	ed.SetContent(b.FirstChild(), xmltree.Piece{Before: "x"})
-	if out, err := ed.Apply(); !errors.Is(err, xmltree.ErrOverlap) {
+	if out, err := ed.AppendTo(nil); !errors.Is(err, xmltree.ErrOverlap) {
 		t.Errorf("%q, %v; want ErrOverlap", out, err)
 	}
 }
@@ -287,7 +293,7 @@ func TestRemovalsInsideWhatIsReplaced(t *testing.T) {
 	d := b.Next().Next()
 	ed.Remove(d.FirstChild()) // all of the content
 	ed.SetContent(d, xmltree.Piece{Before: "new"})
-	got, err := ed.Apply()
+	got, err := ed.AppendTo(nil)
 	if want := `<a><b>new</b><d>new</d></a>`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v; want %s", got, err, want)
 	}
@@ -306,14 +312,14 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if out, err := doc.Edit(0).Apply(); err != nil || string(out) != src {
+		if out, err := doc.Edit(0).AppendTo(nil); err != nil || string(out) != src {
 			t.Fatalf("unedited: %q, %v", out, err)
 		}
 		elements := 0
 		dec := xml.NewDecoder(strings.NewReader(strings.TrimPrefix(src, "\ufeff")))
 		for {
 			tok, err := dec.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil && strings.Contains(err.Error(), "invalid XML name") && !isASCII(src) {
@@ -339,7 +345,7 @@ func FuzzParse(f *testing.F) {
 				return
 			}
 		}
-		out, err := ed.Apply()
+		out, err := ed.AppendTo(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,9 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"modernc.org/sqlite"
@@ -17,6 +17,7 @@ import (
 var (
 	_ keystore.Custodian = (*DB)(nil)
 	_ keystore.Checker   = (*DB)(nil)
+	_ keystore.Scrubber  = (*DB)(nil)
 )
 
 // Reseal implements [keystore.Custodian].
@@ -77,34 +78,62 @@ func (db *DB) Undelete(ctx context.Context, tenant string, kids []contentkey.KID
 }
 
 // Purge implements [keystore.Custodian]. What it removes is overwritten in
-// the database file (pragma secure_delete), and the write-ahead log, which
-// may hold older states of it, is emptied.
+// the database file (pragma secure_delete), but the file may hold more copies,
+// see [DB.Scrub].
 func (db *DB) Purge(ctx context.Context, tenant string, kids []contentkey.KID, before time.Time) (int, error) {
-	done, err := db.each(ctx, "purging", kids,
+	return db.each(ctx, "purging", kids,
 		"UPDATE content_keys SET wrapped = x'' WHERE deleted <> 0 AND deleted <= ? AND length(wrapped) > 0 AND tenant = ? AND kid = ?",
 		micros(before), tenant)
-	if done == 0 || err != nil {
-		return done, err
-	}
-	if err := db.scrub(ctx); err != nil {
-		db.writer.log.Warn("older states of purged keys stay in the write-ahead log until it is emptied", "error", err)
-	}
-	return done, nil
 }
 
-// scrub writes the write-ahead log back into the database and empties it.
-func scrub(ctx context.Context, path string, o Options) error {
-	db, err := connect(path, o, url.Values{"mode": {"rw"}})
+// Scrub implements [keystore.Scrubber]. SQLite overwrites a row that it
+// deletes, but not the copies that stay behind in the free space of a page
+// when it moves rows to another one, nor those in the write-ahead log. So the
+// whole database is rewritten, which takes as much space again for that time,
+// and the log is emptied.
+func (db *DB) Scrub(ctx context.Context) error {
+	c, err := db.connect()
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer c.Close()
+	for _, step := range []func(context.Context, *sql.DB) error{rewrite, emptyLog} {
+		// A log that somebody else is writing back is busy at once, whatever
+		// the timeout.
+		for try := 1; ; try++ {
+			err := step(ctx, c)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, keystore.ErrUnavailable) || try == scrubTries {
+				return err
+			}
+			select {
+			case <-time.After(time.Duration(try) * 20 * time.Millisecond):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+const scrubTries = 25 // some six seconds of pauses
+
+func rewrite(ctx context.Context, c *sql.DB) error {
+	if _, err := c.ExecContext(ctx, "VACUUM"); err != nil {
+		return fmt.Errorf("rewriting the database: %w", sorted(err))
+	}
+	return nil
+}
+
+func emptyLog(ctx context.Context, c *sql.DB) error {
 	var busy, pages, done int
-	if err := db.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done); err != nil {
-		return err
+	if err := c.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &pages, &done); err != nil {
+		return fmt.Errorf("emptying the write-ahead log: %w", sorted(err))
 	}
 	if busy != 0 {
-		return errors.New("the log is in use")
+		return fmt.Errorf("emptying the write-ahead log: %w: it is in use", keystore.ErrUnavailable)
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ type DB struct {
 	writer  *writer
 	reads   []keysQuery
 	dataKey *sql.Stmt
-	scrub   func(context.Context) error // see [DB.Purge]
+	connect func() (*sql.DB, error) // makes a connection that may write
 	close   func() error
 }
 
@@ -95,7 +95,7 @@ func (db *DB) open(ctx context.Context, path string, o Options) error {
 	if db.readers, err = connect(path, o, url.Values{"mode": {"ro"}, "_query_only": {"1"}}); err != nil {
 		return err
 	}
-	db.scrub = func(ctx context.Context) error { return scrub(ctx, path, o) }
+	db.connect = func() (*sql.DB, error) { return connect(path, o, url.Values{"mode": {"rw"}}) }
 	readers := max(4, 2*runtime.GOMAXPROCS(0))
 	db.readers.SetMaxOpenConns(readers)
 	db.readers.SetMaxIdleConns(readers)
