@@ -33,7 +33,9 @@ func (s *Stream) mpd() string {
 		p(`    <AdaptationSet id="%d" contentType="%s" mimeType="%s/mp4" segmentAlignment="true" startWithSAP="1">`, i+1, t.name, t.name)
 		p(`      <ContentProtection schemeIdUri="urn:mpeg:dash:mp4protection:2011" value="%s" cenc:default_KID="%s"/>`, s.scheme, k.KID)
 		for j := range k.Systems {
-			if sys := &k.Systems[j]; sys.ContentProtection != "" {
+			// Players take the common box for a system of its own without a
+			// license server (D-412). It is in the file.
+			if sys := &k.Systems[j]; sys.ContentProtection != "" && sys.Name != "Common PSSH" {
 				value := ""
 				if sys.Name == "Clear Key" {
 					value = ` value="ClearKey1.0"`

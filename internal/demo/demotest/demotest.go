@@ -103,7 +103,7 @@ func backends() app.Backends {
 }
 
 // patience is how long a browser may take for one thing.
-const patience = 30 * time.Second
+const patience = 20 * time.Second
 
 // Browser starts a browser with a window of the given size, until the end of
 // the test. The context is for package chromedp; it ends after the given time.
