@@ -1,7 +1,7 @@
 # Every target is one line; what CI runs is what `make` runs.
 GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build test deps lint fuzz bench cover clean
+.PHONY: build test deps lint fuzz bench cover screenshots clean
 
 build: ; CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/spekeasy ./cmd/spekeasy
 test: deps build lint ; ./scripts/test.sh
@@ -10,6 +10,7 @@ lint: bin/golangci-lint ; go vet ./... && bin/golangci-lint run ./...
 fuzz: ; ./scripts/fuzz.sh 1m
 bench: build ; go test -run '^$$' -bench . -benchmem ./internal/server ./cpix && go run ./internal/bench
 cover: ; go test -coverpkg ./... -coverprofile cover.out ./... && go tool cover -func cover.out | tail -1
+screenshots: deps ; go test -count=1 ./internal/demo -run '^TestPage$$' -args -screenshots "$(CURDIR)/docs/images"
 clean: ; rm -rf bin cover.out
 
 bin/golangci-lint: ; GOBIN=$(CURDIR)/bin go install $(GOLANGCI_LINT)

@@ -22,7 +22,7 @@ import (
 	"spekeasy/internal/tenant"
 )
 
-// The account that Google publishes for tests (D-505).
+// The account that Google publishes for tests.
 const (
 	testAESKey = "1ae8ccd0e7985cc0b6203a55855a1034afc252980e970ca90e5202689f947ab9"
 	testAESIV  = "d58ce954203b7c9a9a9d467f59839249"
@@ -51,7 +51,7 @@ func newService(t *testing.T, answer func(w http.ResponseWriter, body []byte)) *
 }
 
 // openEnvelope verifies the signature of a request as the service does, over
-// the bytes that came, and returns what is inside (D-501 to D-503).
+// the bytes that came, and returns what is inside.
 func openEnvelope(t *testing.T, body []byte) map[string]any {
 	t.Helper()
 	var e struct {

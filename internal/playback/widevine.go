@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/sha1" //nolint:gosec // the service's signatures are made with it (D-502)
+	"crypto/sha1" //nolint:gosec // the service's signatures are made with it
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -131,7 +131,7 @@ func (s *Service) askWidevine(ctx context.Context, w *tenant.WidevineProxy, memb
 	return &answer{"application/octet-stream", a.License}, nil
 }
 
-// callWidevine signs and sends one request (D-501, section 5.5).
+// callWidevine signs and sends one request.
 func (s *Service) callWidevine(ctx context.Context, w *tenant.WidevineProxy, members map[string]any) (*widevineAnswer, error) {
 	members["provider"] = w.Provider
 	if w.Policy != "" {
@@ -164,7 +164,7 @@ func (s *Service) callWidevine(ctx context.Context, w *tenant.WidevineProxy, mem
 	return &a, nil
 }
 
-// signWidevine is AES-256-CBC over the padded SHA-1 of the request (D-502).
+// signWidevine is AES-256-CBC over the padded SHA-1 of the request.
 func signWidevine(w *tenant.WidevineProxy, inner []byte) ([]byte, error) {
 	key, iv, err := w.Signature()
 	if err != nil {

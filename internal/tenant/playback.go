@@ -44,12 +44,17 @@ type Playback struct {
 	FairPlay  *FairPlayModule `yaml:"fairplay,omitempty" json:"fairplay,omitzero"`
 }
 
+// Format hides the secrets. Their types do so too, but fmt does not ask the
+// type of a member when it is given a verb that does not fit a pointer around
+// it.
+func (Playback) Format(f fmt.State, _ rune) { f.Write([]byte("(playback)")) } //nolint:errcheck // fmt keeps the error
+
 // WidevineProxy forwards license challenges to Google's service under the
 // tenant's own account (D-540).
 type WidevineProxy struct {
 	URL      string `yaml:"url" json:"url"`           // of the service, with the provider at its end
 	Provider string `yaml:"provider" json:"provider"` // also signs the requests
-	AESKey   Secret `yaml:"aes_key" json:"-"`         // of the signature (D-502): 64 hexadecimal digits
+	AESKey   Secret `yaml:"aes_key" json:"-"`         // of the signature: 64 hexadecimal digits
 	AESIV    Secret `yaml:"aes_iv" json:"-"`          // 32 hexadecimal digits
 	Policy   string `yaml:"policy,omitempty" json:"policy,omitzero"`
 
