@@ -10,7 +10,7 @@ lint: bin/golangci-lint ; go vet ./... && bin/golangci-lint run ./...
 fuzz: ; ./scripts/fuzz.sh 1m
 bench: build ; go test -run '^$$' -bench . -benchmem ./internal/server ./cpix && go run ./internal/bench
 cover: ; go test -coverpkg ./... -coverprofile cover.out ./... && go tool cover -func cover.out | tail -1
-screenshots: deps ; go test -count=1 ./internal/demo -run '^TestPage$$' -args -screenshots "$(CURDIR)/docs/images"
+screenshots: deps ; go test -count=1 ./internal/demo -run '^Test(Page|Tickets)$$' -args -screenshots "$(CURDIR)/docs/images"
 clean: ; rm -rf bin cover.out
 
 bin/golangci-lint: ; GOBIN=$(CURDIR)/bin go install $(GOLANGCI_LINT)
