@@ -48,7 +48,10 @@ func TestImports(t *testing.T) {
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
 		"internal/playback":    {"contentkey", "drm", "internal/audit", "internal/auth", "internal/keystore", "internal/tenant"},
-		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant", "speke"},
+		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/telemetry", "internal/tenant", "speke"},
+		"internal/metrics":     {"internal/keystore"},
+		"internal/telemetry":   {},
+		"internal/ops":         {},
 		"internal/config":      {"internal/tenant"},
 	} {
 		if imports[pkg] == nil {

@@ -61,8 +61,8 @@ func newRoot(e *env) *cobra.Command {
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newServe(e), newDemo(e), newRequest(e), newKID(e), newAudit(e), newKeys(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
-		newConfig(e), newToken(e), newVersion(e))
+	root.AddCommand(newInit(e), newServe(e), newDemo(e), newRequest(e), newKID(e), newAudit(e), newKeys(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
+		newSupportBundle(e), newConfig(e), newToken(e), newMan(e), newVersion(e))
 	return root
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,7 +32,8 @@ func TestMain(m *testing.M) {
 // there are
 //
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
-//	                      "ready URL" and sets $NAME to the URL
+//	                      "ready URL" and sets $NAME to the URL, and
+//	                      $NAME_admin to that of the admin listener
 //	end NAME              sends SIGTERM and wants exit status 0; what it said
 //	                      on standard output is in the file NAME.stdout
 //	crash NAME            sends SIGKILL
@@ -122,10 +124,20 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
 		}
 		ts.Setenv(args[0], url)
+		// What it logged before it was ready may still be on its way here.
+		for wait := time.Now().Add(time.Second); !strings.Contains(s.stderr.String(), "serving") && time.Now().Before(wait); {
+			time.Sleep(time.Millisecond)
+		}
+		if at := adminAddress.FindStringSubmatch(s.stderr.String()); at != nil {
+			ts.Setenv(args[0]+"_admin", "http://"+at[1])
+		}
 	case <-time.After(20 * time.Second):
 		ts.Fatalf("not ready\n%s", s.stderr.String())
 	}
 }
+
+// adminAddress finds the admin listener in a log of either format.
+var adminAddress = regexp.MustCompile(`admin listener"[, ]+"?address"?[=:]"?([0-9.:]+)`)
 
 func servers(ts *testscript.TestScript) map[string]*background {
 	return ts.Value(serversKey{}).(map[string]*background)

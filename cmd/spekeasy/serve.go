@@ -110,6 +110,9 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config, load 
 		return err
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
+	if err := a.ListenAdmin(ctx, l.Addr()); err != nil {
+		return err
+	}
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
 	if load != nil {
 		defer reloadOn(syscall.SIGHUP, func() { reload(a, load, level, log) })()
@@ -144,7 +147,7 @@ func (e *env) loggerAt(level slog.Leveler, format string) *slog.Logger {
 func reload(a *app.App, load func() (*config.Config, error), level *slog.LevelVar, log *slog.Logger) {
 	next, err := load()
 	if err == nil {
-		err = a.Reload(next)
+		err = next.Locate(a.Reload(next))
 	}
 	if err != nil {
 		log.Error("configuration not reloaded; the former one stays", "error", err)
@@ -175,14 +178,16 @@ func newConfig(e *env) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a configuration file without starting anything",
-		Args:  cobra.ExactArgs(1),
+		Long: "Check a configuration file and the files that it names, without starting anything. Every fault is\n" +
+			"told at once, each with its line.",
+		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := config.Load(args[0], e.lookup)
 			if err != nil {
 				return err
 			}
 			if err := app.Check(c); err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
+				return fmt.Errorf("%s: %w", args[0], c.Locate(err))
 			}
 			_, err = fmt.Fprintf(e.stdout, "%s: good, %d tenants\n", args[0], len(c.Tenants))
 			return err

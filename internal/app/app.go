@@ -20,6 +20,7 @@ import (
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/ops"
 	"spekeasy/internal/server"
 )
 
@@ -54,8 +55,13 @@ type App struct {
 	Handler   http.Handler
 	TLS       *tls.Config // of the listener; nil for plain HTTP
 
+	Health *ops.Health
+	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
+
 	log      *slog.Logger
+	watch    watch
 	listener *listenerTLS                  // nil for plain HTTP
+	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
 }
 
@@ -71,7 +77,9 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.lockData(); err != nil {
 		return nil, err
 	}
-	recorder, err := a.openAudit(b, userAgent)
+	a.watching(userAgent)
+	log = a.log
+	audited, err := a.openAudit(b, userAgent)
 	if err != nil {
 		return nil, err
 	}
@@ -82,11 +90,13 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
-	handler := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
-	if err := a.mountPlayback(handler, recorder); err != nil {
+	recorder := a.watch.recorded(audited)
+	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
+	s.Observe(a.watch.metrics, a.watch.tracer)
+	if err := a.mountPlayback(s, recorder); err != nil {
 		return nil, err
 	}
-	a.Handler = handler
+	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
 	}
@@ -94,6 +104,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		a.TLS = a.listener.config()
 		a.Handler = strictTransport(a.Handler)
 	}
+	a.watch.metrics.Keystore(a.Keystore.Stats)
+	a.watch.metrics.Expiries(a.expiries)
+	a.openHealth(ctx)
+	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
 	return a, nil
 }
 
@@ -123,7 +137,7 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if err := o.OpenStore(ctx, true); err != nil {
 		return err
 	}
-	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log}
+	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
@@ -147,7 +161,7 @@ const drainTime = 25 * time.Second
 
 // Serve answers requests on the listener until ctx ends, then drains: no new
 // connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) error {
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	srv := &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -158,6 +172,8 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	defer runtime.KeepAlive(gcHeadroom())
+	stopAdmin := a.serveAdmin()
+	defer func() { err = errors.Join(err, stopAdmin()) }()
 	served := make(chan error, 1)
 	go func() {
 		if a.TLS != nil {
@@ -172,6 +188,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) error {
 		return err
 	case <-ctx.Done():
 	}
+	a.Health.Drain()
 	a.log.Info("draining")
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()

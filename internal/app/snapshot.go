@@ -18,9 +18,10 @@ import (
 
 // Snapshot is the customers at one moment, ready to serve. It never changes.
 type Snapshot struct {
-	Config  *config.Config // that it was built from
-	Tenants tenant.Static
-	Auth    *auth.Authenticator
+	Config   *config.Config    // that it was built from
+	Settings []tenant.Settings // of all tenants
+	Tenants  tenant.Static
+	Auth     *auth.Authenticator
 
 	limits map[string]tenant.Limits // by tenant
 }
@@ -72,7 +73,7 @@ func (c *Customers) SetStored(stored []tenant.Settings) error {
 func (c *Customers) build(from *config.Config, stored []tenant.Settings) error {
 	settings := append(from.Tenants[:len(from.Tenants):len(from.Tenants)], stored...)
 	former := c.Now()
-	s := &Snapshot{Config: from, Tenants: make(tenant.Static, len(settings)), limits: make(map[string]tenant.Limits, len(settings))}
+	s := &Snapshot{Config: from, Settings: settings, Tenants: make(tenant.Static, len(settings)), limits: make(map[string]tenant.Limits, len(settings))}
 	for i := range settings {
 		t, err := settings[i].Build()
 		if err == nil && s.Tenants[t.ID] != nil {

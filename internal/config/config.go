@@ -40,7 +40,12 @@ type Config struct {
 	Log     Log     `yaml:"log"`
 	Audit   Audit   `yaml:"audit"`
 
+	Admin     Admin     `yaml:"admin"`
+	Telemetry Telemetry `yaml:"telemetry"`
+
 	Tenants []tenant.Settings `yaml:"tenants"`
+
+	lines map[string]int // of the file, by member
 }
 
 // TLS is about the listener. Without files it speaks plain HTTP, for a proxy
@@ -192,6 +197,8 @@ func Default() *Config {
 		Auth: Auth{Digest: Digest{Algorithms: []string{"SHA-256", "MD5"}, Lifetime: Duration(5 * time.Minute)},
 			OAuth: OAuth{Issuer: "spekeasy", Lifetime: Duration(10 * time.Minute)}},
 		Audit: Audit{Sync: SyncInterval, SegmentBytes: 32 << 20, Retain: Duration(400 * 24 * time.Hour)},
+
+		Telemetry: Telemetry{Sample: 1, Logs: true},
 	}
 }
 
@@ -264,6 +271,7 @@ func (c *Config) Check() error {
 		add("log.format: %q is neither text nor json", c.Log.Format)
 	}
 	errs = append(errs, c.Audit.check()...)
+	errs = append(errs, c.checkWatch()...)
 	errs = append(errs, c.checkTenants()...)
 	return errors.Join(errs...)
 }

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -144,6 +145,65 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	for _, want := range []string{"listen: ", "data: ", "cache.bytes: ", "tenants: "} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %v", want, err)
+		}
+	}
+}
+
+// TestAllFaultsWithLines holds every fault of a file with many, each with its
+// line and in plain words, and nothing that only follows from one of them.
+func TestAllFaultsWithLines(t *testing.T) {
+	_, err := config.Parse([]byte(`listen: nowhere
+lsten: x
+data: [s3cret]
+cache: {bytes: s3cret, off: s3cret}
+audit:
+  retain: 90
+  sync: perhaps
+tenants:
+- id: acme
+  kid_ruel: x
+  max_keys: -1
+  aliases: s3cret
+  credentials:
+  - {name: a, basic: {user: u, password: [s3cret]}}
+  - {name: a, api_key: {key: s3cret}}
+- id: acme
+  drm: {playready: {la_url: s3cret}}
+- id: other
+  kid_rule: best
+`), env())
+	want := `line 1: listen: address nowhere: missing port in address
+line 2: unknown field "lsten"
+line 3: a text is wanted here, not a list
+line 4: true or false is wanted here, not a text
+line 4: a number is wanted here, not a text
+line 6: time: missing unit in duration "90"
+line 7: audit.sync: "perhaps" is neither interval nor always
+line 10: unknown field "kid_ruel"
+line 11: tenants[0] (acme): max_keys: must not be negative
+line 12: string was used where sequence is expected
+line 14: a text is wanted here, not a list
+line 15: tenants[0] (acme): credentials[1] (a): the name occurs twice
+line 16: tenants[1] (acme): the ID occurs twice
+line 17: tenants[1] (acme): drm: playready.la_url: not an absolute http or https URL without credentials
+line 19: tenants[2] (other): kid_rule: KID rule "best" is none of as-asked, uuidv5, uuidv5-scheme, sha256-xor`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+
+	c, err := config.Parse([]byte(minimal), env2(env()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		`tenant studio: credential "encoder": basic: user "x" belongs to tenant y`: `line 7: tenant studio: credential "encoder": basic: user "x" belongs to tenant y`,
+		`tenant "studio": limits: too small`:                                       `line 4: tenant "studio": limits: too small`,
+		`tenant unknown: is not there`:                                             `tenant unknown: is not there`,
+		"data: disk full":                                                          "line 2: data: disk full",
+		"nothing: of this file":                                                    "nothing: of this file",
+	} {
+		if got := c.Locate(errors.New(text)); got.Error() != want {
+			t.Errorf("%s, want %s", got, want)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 )
 
 // Load reads a file, puts in what ${NAME} and ${file:PATH} stand for, and
-// checks the result as a whole. Unknown members are refused. Errors name file
-// and line and never quote a value.
+// checks the result as a whole. Unknown members are refused. The error is all
+// faults, a line for each, with file and line; it never quotes a secret.
 func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -21,7 +21,11 @@ func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
 	}
 	c, err := Parse(text, getenv)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		faults := faultsOf(err)
+		for i, fault := range faults {
+			faults[i] = fmt.Errorf("%s: %w", path, fault)
+		}
+		return nil, errors.Join(faults...)
 	}
 	return c, nil
 }
@@ -30,7 +34,8 @@ func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
 func Parse(text []byte, getenv func(string) (string, bool)) (*Config, error) {
 	file, err := parser.ParseBytes(text, 0)
 	if err != nil {
-		return nil, lineError(err, nil)
+		_, fault := reword(err, nil)
+		return nil, fault
 	}
 	c := Default()
 	if len(file.Docs) > 1 {
@@ -39,33 +44,59 @@ func Parse(text []byte, getenv func(string) (string, bool)) (*Config, error) {
 	if len(file.Docs) == 1 && file.Docs[0].Body != nil {
 		x := expander{getenv: getenv}
 		ast.Walk(&x, file.Docs[0].Body)
-		if x.err != nil {
-			return nil, x.err
+		if x.faults != nil {
+			return nil, errors.Join(x.faults...)
 		}
-		if err := yaml.NodeToValue(file.Docs[0].Body, c, yaml.Strict()); err != nil {
-			return nil, lineError(err, file.Docs[0].Body)
-		}
+		return decode(file.Docs[0].Body)
 	}
 	return c, c.Check()
 }
 
-// lineError rewords an error of the YAML library so that it has the line and
+// reword rewords an error of the YAML library so that it has the line and
 // no part of the file, which may hold secrets. What a type says of its own text,
 // such as of a duration, comes without a line, which is found in root.
-func lineError(err error, root ast.Node) error {
+func reword(err error, root ast.Node) (place, error) {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil {
-		return fmt.Errorf("line %d: %s", at.GetToken().Position.Line, at.GetMessage())
+		p := at.GetToken().Position
+		return place{p.Line, p.Column}, fmt.Errorf("line %d: %s", p.Line, plainWords(at.GetMessage()))
 	}
 	text := yaml.FormatError(err, false, false)
 	if root == nil {
-		return errors.New(text)
+		return place{}, errors.New(text)
 	}
 	fails := func() bool {
 		err := yaml.NodeToValue(root, Default(), yaml.Strict())
 		return err != nil && yaml.FormatError(err, false, false) == text
 	}
-	return fmt.Errorf("line %d: %s", narrow(root, fails).GetToken().Position.Line, text)
+	n := narrow(root, fails)
+	return placeOf(n), fmt.Errorf("line %d: %s", placeOf(n).line, text)
+}
+
+// plainWords says what is wanted in place of what Go makes of it.
+func plainWords(message string) string {
+	what, wanted, ok := strings.Cut(message, " of type ")
+	given, unmarshal := strings.CutPrefix(what, "cannot unmarshal ")
+	if !ok || !unmarshal {
+		return message
+	}
+	given, _, _ = strings.Cut(given, " ")
+	return inYAML(wanted) + " is wanted here, not " + inYAML(given)
+}
+
+// inYAML is what a Go type is in a file. Our own types are texts.
+func inYAML(name string) string {
+	switch {
+	case strings.HasPrefix(name, "[]"):
+		return "a list"
+	case strings.HasPrefix(name, "map"):
+		return "a mapping"
+	case strings.HasPrefix(name, "int"), strings.HasPrefix(name, "uint"), strings.HasPrefix(name, "float"):
+		return "a number"
+	case name == "bool":
+		return "true or false"
+	}
+	return "a text"
 }
 
 // narrow finds the innermost node that fails alone, by taking its neighbours
@@ -95,19 +126,19 @@ func narrow(n ast.Node, fails func() bool) ast.Node {
 // expander replaces references in string values.
 type expander struct {
 	getenv func(string) (string, bool)
-	err    error
+	faults []error
 }
 
 // Visit implements [ast.Visitor].
 func (x *expander) Visit(n ast.Node) ast.Visitor {
 	s, ok := n.(*ast.StringNode)
-	if !ok || x.err != nil || !strings.Contains(s.Value, "$") {
+	if !ok || !strings.Contains(s.Value, "$") {
 		return x
 	}
 	value, err := x.expand(s.Value)
 	if err != nil {
-		x.err = fmt.Errorf("line %d: %w", s.GetToken().Position.Line, err)
-		return nil
+		x.faults = append(x.faults, fmt.Errorf("line %d: %w", placeOf(s).line, err))
+		return x
 	}
 	s.Value = value
 	return x

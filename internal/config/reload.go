@@ -31,6 +31,9 @@ func (c *Config) Reload(next *Config) (merged *Config, kept []string) {
 // keep puts the members of old that must not change into next.
 func keep(old, next reflect.Value, path string, kept *[]string) {
 	for i := range old.NumField() {
+		if !old.Type().Field(i).IsExported() {
+			continue
+		}
 		name, _, _ := strings.Cut(old.Type().Field(i).Tag.Get("yaml"), ",")
 		name = path + name
 		a, b := old.Field(i), next.Field(i)

@@ -20,6 +20,9 @@ func TestReload(t *testing.T) {
 	old, next := withTLS(), withTLS()
 	each = func(v reflect.Value, path string) {
 		for i := range v.NumField() {
+			if !v.Type().Field(i).IsExported() {
+				continue
+			}
 			name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("yaml"), ",")
 			field, name := v.Field(i), path+name
 			if field.Kind() == reflect.Struct {
@@ -64,6 +67,10 @@ func alter(t *testing.T, v reflect.Value, name string) {
 		v.SetBool(!v.Bool())
 	case reflect.Int, reflect.Int64:
 		v.SetInt(v.Int() + 1)
+	case reflect.Float64:
+		v.SetFloat(v.Float() + 1)
+	case reflect.Map:
+		v.Set(reflect.MakeMap(v.Type()))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), v.Len()+1, v.Len()+1))
 	default:

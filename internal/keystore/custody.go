@@ -66,7 +66,7 @@ func custody(ctx context.Context, store Store) (*DataKey, error) {
 	if len(rows) > 0 {
 		return &rows[len(rows)-1], nil
 	}
-	if p, ok := store.(Pager); ok {
+	if p, ok := underlying(store).(Pager); ok {
 		tenants, err := p.Tenants(ctx, "", 1)
 		if err != nil {
 			return nil, fmt.Errorf("custody record: %w", err)
@@ -120,7 +120,7 @@ func (d *dataKeys) create(ctx context.Context, tenant string, id uint32) (*dataK
 // the key manager wraps with.
 func (d *dataKeys) wrap(ctx context.Context, row *DataKey, kek string, raw []byte) error {
 	row.KEK = kek
-	err := d.ask(func() (err error) {
+	err := d.ask(ctx, "wrap", func() (err error) {
 		row.Wrapped, err = d.kek.Wrap(ctx, raw, row.aad())
 		return err
 	})
@@ -140,7 +140,7 @@ func (d *dataKeys) unwrap(ctx context.Context, row *DataKey) (*dataKey, error) {
 }
 
 func (d *dataKeys) unwrapRaw(ctx context.Context, row *DataKey) (raw []byte, err error) {
-	err = d.ask(func() (err error) {
+	err = d.ask(ctx, "unwrap", func() (err error) {
 		raw, err = d.kek.Unwrap(ctx, row.KEK, row.Wrapped, row.aad())
 		return err
 	})
@@ -151,15 +151,26 @@ func (d *dataKeys) unwrapRaw(ctx context.Context, row *DataKey) (raw []byte, err
 }
 
 // ask times and counts one call of the key manager and sorts its error.
-func (d *dataKeys) ask(call func() error) error {
+func (d *dataKeys) ask(ctx context.Context, op string, call func() error) error {
 	start := d.clock()
-	err := call()
+	err := sorted(call())
+	took := d.clock().Sub(start)
 	d.calls.Add(1)
-	d.nanos.Add(int64(d.clock().Sub(start)))
+	d.nanos.Add(int64(took))
+	if err != nil {
+		d.failures.Add(1)
+	}
+	if d.observe != nil {
+		d.observe(ctx, Call{KeyManager: true, Op: op, Start: start, Took: took, Err: err})
+	}
+	return err
+}
+
+// sorted tells an outage of the key manager from its having another key.
+func sorted(err error) error {
 	if err == nil {
 		return nil
 	}
-	d.failures.Add(1)
 	if isWrongKey(err) {
 		return fmt.Errorf("%w: %w", ErrWrongKEK, err)
 	}

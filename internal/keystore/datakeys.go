@@ -53,6 +53,7 @@ type dataKeys struct {
 	kek     KeyManager
 	clock   func() time.Time
 	timeout time.Duration
+	observe func(context.Context, Call) // nil for nobody
 
 	calls, failures atomic.Uint64
 	nanos           atomic.Int64

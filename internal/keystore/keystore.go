@@ -125,6 +125,10 @@ type Options struct {
 	// included. Zero means 10 seconds.
 	KeyManagerTimeout time.Duration
 
+	// Observe is told of every call of the database and the key manager, in
+	// the goroutine and with the context of the call. nil for nobody.
+	Observe func(context.Context, Call)
+
 	Clock func() time.Time // nil means time.Now
 	Log   *slog.Logger     // nil discards
 }
@@ -163,12 +167,15 @@ func Open(ctx context.Context, store Store, kek KeyManager, o Options) (*Keystor
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Observe != nil {
+		store = &observed{store, o.Clock, o.Observe}
+	}
 	k := &Keystore{
 		store: store,
 		clock: o.Clock,
 		log:   o.Log,
 		dataKeys: &dataKeys{
-			store: store, kek: kek, clock: o.Clock, timeout: o.KeyManagerTimeout,
+			store: store, kek: kek, clock: o.Clock, timeout: o.KeyManagerTimeout, observe: o.Observe,
 			tenants: make(map[string]*tenantKeys),
 		},
 		cache: newCache(o.CacheBytes, o.CacheLifetime),

@@ -36,7 +36,7 @@ var (
 
 // Custody returns the operator's side.
 func (k *Keystore) Custody() (*Custody, error) {
-	s, ok := k.store.(CustodyStore)
+	s, ok := underlying(k.store).(CustodyStore)
 	if !ok {
 		return nil, ErrNoCustody
 	}

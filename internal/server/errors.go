@@ -72,7 +72,7 @@ func retryAfter(err error) string {
 }
 
 // fail answers an error and logs it.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err error) {
+func (s *Server) fail(ctx context.Context, w http.ResponseWriter, r *http.Request, id string, err error) {
 	status, text := answerTo(err)
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent) // S2-HTTP-13
@@ -92,16 +92,16 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, id string, err err
 	w.WriteHeader(status)
 	io.WriteString(w, text) //nolint:errcheck // the client is gone, nothing to do
 
-	s.logRefusal(r, id, status, err)
+	s.logRefusal(ctx, r, id, status, err)
 }
 
 // logRefusal writes to the log why a request was refused. A URL may hold a
 // token, so that the route stands for it.
-func (s *Server) logRefusal(r *http.Request, id string, status int, err error) {
+func (s *Server) logRefusal(ctx context.Context, r *http.Request, id string, status int, err error) {
 	level := slog.LevelWarn
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelError
 	}
-	s.log.LogAttrs(r.Context(), level, "request refused", slog.String("request_id", id), slog.Int("status", status),
+	s.log.LogAttrs(ctx, level, "request refused", slog.String("request_id", id), slog.Int("status", status),
 		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", r.RemoteAddr), slog.String("error", err.Error()))
 }

@@ -23,7 +23,7 @@ func oauthRoutes() []Route {
 }
 
 // issueToken answers as RFC 6749, 5 wants it; its errors are JSON too.
-func (s *Server) issueToken(_ context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
+func (s *Server) issueToken(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error {
 	if !s.auth.IssuesTokens() {
 		return errNotFound
 	}
@@ -33,7 +33,7 @@ func (s *Server) issueToken(_ context.Context, w http.ResponseWriter, r *http.Re
 			w.Header().Set("WWW-Authenticate", `Basic realm="spekeasy"`)
 		}
 		writeJSON(w, refused.Status, refused)
-		s.logRefusal(r, w.Header().Get(headerRequestID), refused.Status, err)
+		s.logRefusal(ctx, r, w.Header().Get(headerRequestID), refused.Status, err)
 		return nil
 	}
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
@@ -57,6 +58,8 @@ type Server struct {
 	audit     Recorder
 	userAgent string
 	log       *slog.Logger
+	observer  Observer          // nil for nobody
+	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
 	answers   sync.Pool // of *[]byte
@@ -84,6 +87,13 @@ func (s *Server) Mount(pattern string, h http.Handler) {
 	})
 }
 
+// Health serves the probes of load balancers and orchestrators, which bring
+// no credential and are told no more than whether all is well.
+func (s *Server) Health(live, ready http.Handler) {
+	s.mux.Handle("/livez", live)
+	s.mux.Handle("/readyz", ready)
+}
+
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // handler puts the parts around a route that are the same for all: request
@@ -94,10 +104,12 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
 		ctx := r.Context()
+		var limit *timeLimit
 		if route.Timeout > 0 {
-			limit := newTimeLimit(ctx, route.Timeout)
+			limit = newTimeLimit(ctx, route.Timeout)
 			defer limit.release()
 			ctx = limit
+			s.begin(limit, &route, r, id)
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -117,7 +129,10 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 				_, text := answerTo(err)
 				w.Header()[route.ErrorHeader] = []string{text}
 			}
-			s.fail(w, r, id, err)
+			s.fail(ctx, w, r, id, err)
+		}
+		if limit != nil {
+			s.end(limit, &route, err)
 		}
 	}
 }
@@ -182,6 +197,8 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted := note(ctx)
+	noted.class = t.Class
 	if who, t, err = v.apply(r, who, t); err != nil {
 		return err
 	}
@@ -195,6 +212,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	if err != nil {
 		return err
 	}
+	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
 	if who.Sealed {
 		recipients, err := req.Recipients()

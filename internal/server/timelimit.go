@@ -4,14 +4,19 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"spekeasy/internal/telemetry"
 )
 
 // timeLimit is the context of a request that may take so long and no longer.
 // Most requests are answered from memory and wait for nothing, so its timer
-// starts when somebody first wants to know of its end.
+// starts when somebody first wants to know of its end. It also is the place
+// for what is noted of a request on its way, which is none of its handlers'
+// concern.
 type timeLimit struct {
 	context.Context // the connection's
 	end             time.Time
+	seen            seen
 
 	once   sync.Once
 	timed  context.Context
@@ -30,6 +35,20 @@ func (t *timeLimit) start() context.Context {
 func (t *timeLimit) Deadline() (time.Time, bool) { return t.start().Deadline() }
 func (t *timeLimit) Done() <-chan struct{}       { return t.start().Done() }
 func (t *timeLimit) Err() error                  { return t.start().Err() }
+
+// Value returns what is noted of the request, and else what the connection
+// has.
+func (t *timeLimit) Value(key any) any {
+	switch key.(type) {
+	case seenKey:
+		return &t.seen
+	case telemetry.Key:
+		if t.seen.span != nil {
+			return t.seen.span
+		}
+	}
+	return t.Context.Value(key)
+}
 
 // release ends the context once the request is answered.
 func (t *timeLimit) release() {

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,10 @@ type Settings struct {
 	// the ID that a vendor gave to it.
 	Aliases []string `yaml:"aliases,omitempty" json:"aliases,omitempty"`
 
+	// Class groups tenants in metrics, which name no tenant: such as live, vod
+	// or trial. By default it is "default".
+	Class string `yaml:"class,omitempty" json:"class,omitempty"`
+
 	KeySource   KeySource `yaml:"key_source,omitempty" json:"key_source,omitzero"`
 	KIDRule     string    `yaml:"kid_rule,omitempty" json:"kid_rule,omitzero"`                   // as-asked, uuidv5, uuidv5-scheme, sha256-xor
 	Override    string    `yaml:"override_kid_rule,omitempty" json:"override_kid_rule,omitzero"` // where a request asks for it; by default sha256-xor
@@ -45,6 +50,11 @@ type Settings struct {
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
 }
+
+// DefaultClass is the class of tenants that name none.
+const DefaultClass = "default"
+
+var classes = regexp.MustCompile(`^[a-z0-9_-]{1,32}$`)
 
 // Limits bound what the tenant may take, as a whole and with each credential.
 // There are none by default.
@@ -120,6 +130,12 @@ func (s *Settings) Build() (*Tenant, error) {
 		if t.OverrideRule, err = kidrule.Parse(s.Override); err != nil {
 			return nil, fmt.Errorf("override_kid_rule: %w", err)
 		}
+	}
+	if t.Class = s.Class; t.Class == "" {
+		t.Class = DefaultClass
+	}
+	if !classes.MatchString(t.Class) {
+		return nil, errors.New("class: must be 1 to 32 of a-z, 0-9, _ and -")
 	}
 	if slices.Contains(s.Aliases, "") {
 		return nil, errors.New("aliases: must not be empty")

@@ -33,6 +33,7 @@ type Tenant struct {
 	Source       keystore.Source
 	KIDRule      kidrule.Rule
 	OverrideRule kidrule.Rule // on routes where a request may ask for other key IDs
+	Class        string       // what its requests are counted under
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
