@@ -171,7 +171,7 @@ func (d *decoded) fairPlay(tag string) {
 	if err != nil {
 		return
 	}
-	var v struct{ ContentId, KeyId, IV string } //nolint:revive,staticcheck // MediaPackage's spelling
+	var v struct{ ContentId, KeyId, IV string }
 	if json.Unmarshal(b, &v) != nil {
 		return
 	}

@@ -83,7 +83,7 @@ func (v *visitor) shoot(name string) {
 	if err != nil {
 		v.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(*screenshots, "demo-"+name+".png"), png, 0o644); err != nil { //nolint:gosec // not secret
+	if err := os.WriteFile(filepath.Join(*screenshots, "demo-"+name+".png"), png, 0o644); err != nil {
 		v.Fatal(err)
 	}
 }

@@ -150,12 +150,12 @@ func (s *Service) fairPlayLicense(ctx context.Context, c *call) (*answer, error)
 	if f.Token != "" {
 		h.Set("Authorization", "Bearer "+string(f.Token))
 	}
-	_, b, err := s.post(ctx, f.URL, h, body)
+	made, err := s.post(ctx, f.URL, h, body)
 	if err != nil {
 		return nil, err
 	}
 	var out ModuleAnswer
-	if err := json.Unmarshal(b, &out); err != nil || len(out.CKC) == 0 {
+	if err := json.Unmarshal(made.body, &out); err != nil || len(out.CKC) == 0 {
 		return nil, errUpstream(errors.New("the module's answer has no ckc"))
 	}
 	c.rec.Protection = audit.Encrypted
@@ -184,7 +184,7 @@ func assetKID(asset string, token *Claims) (contentkey.KID, error) {
 	if err == nil && len(b) == len(contentkey.KID{}) {
 		return contentkey.KID(b), nil
 	}
-	var v struct{ KeyId string } //nolint:revive,staticcheck // MediaPackage's spelling
+	var v struct{ KeyId string }
 	if err == nil && json.Unmarshal(b, &v) == nil {
 		if kid, err := contentkey.ParseKID(v.KeyId); err == nil {
 			return kid, nil

@@ -24,7 +24,7 @@ func ask(kids ...contentkey.KID) string {
 	for _, k := range kids {
 		texts = append(texts, b64url(k[:]))
 	}
-	b, _ := json.Marshal(map[string]any{"kids": texts, "type": "temporary"}) //nolint:errchkjson // of texts
+	b, _ := json.Marshal(map[string]any{"kids": texts, "type": "temporary"})
 	return string(b)
 }
 

@@ -40,16 +40,15 @@ func (s *Service) playReadyLicense(ctx context.Context, c *call) (*answer, error
 	for name, value := range p.Headers {
 		h.Set(name, string(value))
 	}
-	res, body, err := s.post(ctx, p.URL, h, c.body)
+	a, err := s.post(ctx, p.URL, h, c.body)
 	if err != nil {
 		return nil, err
 	}
 	c.rec.Protection = audit.Encrypted
-	contentType := res.Header.Get("Content-Type")
-	if contentType == "" {
-		contentType = "text/xml; charset=utf-8"
+	if a.contentType == "" {
+		a.contentType = "text/xml; charset=utf-8"
 	}
-	return &answer{contentType, body}, nil
+	return a, nil
 }
 
 // headerText escapes what a header cannot hold, as in a URL.

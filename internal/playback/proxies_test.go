@@ -3,7 +3,7 @@ package playback_test
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/sha1" //nolint:gosec // the service's signatures are made with it
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"spekeasy/contentkey"
@@ -31,9 +32,32 @@ const (
 // service is a license service of a test. What it was asked is kept.
 type service struct {
 	*httptest.Server
+
+	mu     sync.Mutex
 	asked  []*http.Request
 	bodies [][]byte
 	answer func(w http.ResponseWriter, body []byte)
+}
+
+// answers changes what the service does.
+func (s *service) answers(f func(w http.ResponseWriter, body []byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = f
+}
+
+// calls is how often it was asked.
+func (s *service) calls() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.asked)
+}
+
+// first is the first request with its body.
+func (s *service) first() (*http.Request, []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked[0], s.bodies[0]
 }
 
 func newService(t *testing.T, answer func(w http.ResponseWriter, body []byte)) *service {
@@ -43,8 +67,11 @@ func newService(t *testing.T, answer func(w http.ResponseWriter, body []byte)) *
 		if err != nil {
 			t.Error(err)
 		}
+		s.mu.Lock()
 		s.asked, s.bodies = append(s.asked, r), append(s.bodies, body)
-		s.answer(w, body)
+		answer := s.answer
+		s.mu.Unlock()
+		answer(w, body)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -61,15 +88,15 @@ func openEnvelope(t *testing.T, body []byte) map[string]any {
 	if err := json.Unmarshal(body, &e); err != nil || e.Signer != "widevine_test" {
 		t.Fatalf("envelope %s: %v", body, err)
 	}
-	key, _ := hex.DecodeString(testAESKey) //nolint:errcheck // constant
-	iv, _ := hex.DecodeString(testAESIV)   //nolint:errcheck // constant
+	key, _ := hex.DecodeString(testAESKey)
+	iv, _ := hex.DecodeString(testAESIV)
 	block, err := aes.NewCipher(key)
 	if err != nil || len(e.Signature) != 32 {
 		t.Fatalf("signature of %d bytes, %v", len(e.Signature), err)
 	}
 	plain := make([]byte, 32)
 	cipher.NewCBCDecrypter(block, iv).CryptBlocks(plain, e.Signature)
-	if sum := sha1.Sum(e.Request); string(plain) != string(sum[:])+strings.Repeat("\x0c", 12) { //nolint:gosec // see the import
+	if sum := sha1.Sum(e.Request); string(plain) != string(sum[:])+strings.Repeat("\x0c", 12) {
 		t.Fatal("the signature does not fit")
 	}
 	var inner map[string]any
@@ -80,8 +107,7 @@ func openEnvelope(t *testing.T, body []byte) map[string]any {
 }
 
 func widevineHouse(t *testing.T, answer func(inner map[string]any) string) (*house, *service) {
-	s := newService(t, nil)
-	s.answer = func(w http.ResponseWriter, body []byte) { io.WriteString(w, answer(openEnvelope(t, body))) } //nolint:errcheck // a test fails
+	s := newService(t, func(w http.ResponseWriter, body []byte) { io.WriteString(w, answer(openEnvelope(t, body))) })
 	h := newHouse(t, tenant.Playback{Widevine: &tenant.WidevineProxy{
 		URL: s.URL, Provider: "widevine_test", AESKey: testAESKey, AESIV: testAESIV, SecurityLevel: 3, HDCP: "HDCP_V2",
 		Overrides: map[string]any{"use_policy_overrides_exclusively": true},
@@ -120,7 +146,7 @@ func TestWidevineProxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if wanted, _ := json.Marshal([]any{want}); string(got) != string(wanted) { //nolint:errchkjson // of texts
+			if wanted, _ := json.Marshal([]any{want}); string(got) != string(wanted) {
 				t.Errorf("specs %s, want %s", got, wanted)
 			}
 			if inner[1]["payload"] != b64([]byte("challenge")) || inner[1]["content_id"] != b64([]byte("blockbuster")) || inner[1]["use_policy_overrides_exclusively"] != true {
@@ -145,8 +171,8 @@ func TestWidevineCertificate(t *testing.T) {
 	})
 	h.want(h.call("POST", "/license/widevine", h.token("acme", nil), "\x08\x04"), 200, "certificate")
 	h.want(h.call("POST", "/license/widevine", "", "\x08\x04"), 401, "a playback token is required")
-	if len(s.asked) != 1 {
-		t.Errorf("%d calls", len(s.asked))
+	if s.calls() != 1 {
+		t.Errorf("%d calls", s.calls())
 	}
 }
 
@@ -186,14 +212,15 @@ func TestWidevineRefused(t *testing.T) {
 func TestPlayReadyProxy(t *testing.T) {
 	s := newService(t, func(w http.ResponseWriter, _ []byte) {
 		w.Header().Set("Content-Type", "text/xml; charset=utf-8")
-		io.WriteString(w, "<soap>license</soap>") //nolint:errcheck // a test fails
+		io.WriteString(w, "<soap>license</soap>")
 	})
 	h := newHouse(t, tenant.Playback{PlayReady: &tenant.PlayReadyProxy{URL: s.URL, Headers: map[string]tenant.Secret{"X-Customer": "s3cret"}}})
 	token := h.token("acme", func(c *playback.Claims) { c.Contents, c.KIDs = []string{"blöck\n"}, []contentkey.KID{studioKID} })
 	const action = `"http://schemas.microsoft.com/DRM/2007/03/protocols/AcquireLicense"`
 	a := h.call("POST", "/license/playready", token, "<soap>\x00challenge</soap>", "SOAPAction", action)
 	h.want(a, 200, "<soap>license</soap>")
-	got := s.asked[0].Header
+	first, body := s.first()
+	got := first.Header
 	for name, want := range map[string]string{
 		"SOAPAction": action, "X-Customer": "s3cret", "X-Spekeasy-Tenant": "acme", "X-Spekeasy-Content-Id": "bl%C3%B6ck%0A",
 		"X-Spekeasy-Kid": studioKID.String(), "X-Spekeasy-Token-Id": "ticket-1", "Authorization": "",
@@ -202,8 +229,8 @@ func TestPlayReadyProxy(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, got.Get(name), want)
 		}
 	}
-	if string(s.bodies[0]) != "<soap>\x00challenge</soap>" || a.header.Get("Content-Type") != "text/xml; charset=utf-8" {
-		t.Errorf("%q, %v", s.bodies[0], a.header)
+	if string(body) != "<soap>\x00challenge</soap>" || a.header.Get("Content-Type") != "text/xml; charset=utf-8" {
+		t.Errorf("%q, %v", body, a.header)
 	}
 	if rec := h.records.last(); rec.Result != audit.Delivered || rec.Protection != audit.Encrypted {
 		t.Errorf("record %+v", rec)
@@ -211,10 +238,10 @@ func TestPlayReadyProxy(t *testing.T) {
 	for name, answer := range map[string]func(http.ResponseWriter, []byte){
 		"status":   func(w http.ResponseWriter, _ []byte) { http.Error(w, "secret trouble", http.StatusInternalServerError) },
 		"redirect": func(w http.ResponseWriter, _ []byte) { w.Header().Set("Location", "/x"); w.WriteHeader(307) },
-		"large":    func(w http.ResponseWriter, _ []byte) { io.WriteString(w, strings.Repeat("x", 2<<20)) }, //nolint:errcheck // the reader stops
+		"large":    func(w http.ResponseWriter, _ []byte) { io.WriteString(w, strings.Repeat("x", 2<<20)) },
 		"broken":   func(http.ResponseWriter, []byte) { panic(http.ErrAbortHandler) },
 	} {
-		s.answer = answer
+		s.answers(answer)
 		if a := h.call("POST", "/license/playready", token, "x"); a.status != 502 || a.body != "the license service gave no license" {
 			t.Errorf("%s: %d %s", name, a.status, a.body)
 		}
@@ -233,7 +260,7 @@ func TestFairPlay(t *testing.T) {
 		if err := json.Unmarshal(body, &asked); err != nil {
 			t.Error(err)
 		}
-		json.NewEncoder(w).Encode(playback.ModuleAnswer{CKC: []byte("CKC of " + string(asked.SPC))}) //nolint:errcheck // a test fails
+		json.NewEncoder(w).Encode(playback.ModuleAnswer{CKC: []byte("CKC of " + string(asked.SPC))})
 	})
 	h := newHouse(t, tenant.Playback{FairPlay: &tenant.FairPlayModule{
 		URL: s.URL, Token: "m0dule", Certificate: b64([]byte("certificate")), Lease: 600, HDCP: "TYPE-1",
@@ -265,7 +292,7 @@ func TestFairPlay(t *testing.T) {
 			t.Errorf("%s: the module was told of %s, %s", c.name, asked.KID, asked.ContentID)
 		}
 	}
-	if s.asked[0].Header.Get("Authorization") != "Bearer m0dule" {
+	if first, _ := s.first(); first.Header.Get("Authorization") != "Bearer m0dule" {
 		t.Error("the module cannot know who asks")
 	}
 	if rec := h.records.last(); rec.Result != audit.Delivered || rec.Protection != audit.Encrypted || rec.ContentID != "blockbuster" {
@@ -274,7 +301,7 @@ func TestFairPlay(t *testing.T) {
 	h.want(h.call("GET", "/license/fairplay/certificate", token, ""), 200, "certificate")
 	h.want(h.call("GET", "/license/fairplay/certificate", "", ""), 401, "a playback token is required")
 
-	n := len(s.asked)
+	n := s.calls()
 	for _, c := range []struct {
 		name, token, target, contentType, body string
 		status                                 int
@@ -293,9 +320,9 @@ func TestFairPlay(t *testing.T) {
 			t.Errorf("%s: %d %s", c.name, a.status, a.body)
 		}
 	}
-	if len(s.asked) != n {
+	if s.calls() != n {
 		t.Error("the module was asked for what is refused")
 	}
-	s.answer = func(w http.ResponseWriter, _ []byte) { io.WriteString(w, `{"error":"x"}`) } //nolint:errcheck // a test fails
+	s.answers(func(w http.ResponseWriter, _ []byte) { io.WriteString(w, `{"error":"x"}`) })
 	h.want(h.call("POST", "/license/fairplay", single, spc), 502, "the license service gave no license")
 }

@@ -25,27 +25,27 @@ func errUpstream(why error) error {
 
 // post sends a body to a license service and returns its answer of status
 // 200. Errors hold no URL and nothing that was sent.
-func (s *Service) post(ctx context.Context, to string, header http.Header, body []byte) (*http.Response, []byte, error) {
+func (s *Service) post(ctx context.Context, to string, header http.Header, body []byte) (*answer, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, errUpstream(withoutURL(err))
+		return nil, errUpstream(withoutURL(err))
 	}
 	req.Header = header
 	res, err := s.HTTP.Do(req)
 	if err != nil {
-		return nil, nil, errUpstream(withoutURL(err))
+		return nil, errUpstream(withoutURL(err))
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(res.Body, maxUpstream+1))
 	switch {
 	case err != nil:
-		return nil, nil, errUpstream(err)
+		return nil, errUpstream(err)
 	case len(b) > maxUpstream:
-		return nil, nil, errUpstream(errors.New("its answer is too large"))
+		return nil, errUpstream(errors.New("its answer is too large"))
 	case res.StatusCode != http.StatusOK:
-		return nil, nil, errUpstream(fmt.Errorf("it answered with status %d", res.StatusCode))
+		return nil, errUpstream(fmt.Errorf("it answered with status %d", res.StatusCode))
 	}
-	return res, b, nil
+	return &answer{res.Header.Get("Content-Type"), b}, nil
 }
 
 func withoutURL(err error) error {

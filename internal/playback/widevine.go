@@ -150,12 +150,12 @@ func (s *Service) callWidevine(ctx context.Context, w *tenant.WidevineProxy, mem
 	if err != nil {
 		return nil, fmt.Errorf("widevine request: %w", err)
 	}
-	_, b, err := s.post(ctx, w.URL, http.Header{"Content-Type": {"application/json"}}, body)
+	made, err := s.post(ctx, w.URL, http.Header{"Content-Type": {"application/json"}}, body)
 	if err != nil {
 		return nil, err
 	}
 	var a widevineAnswer
-	if err := json.Unmarshal(b, &a); err != nil {
+	if err := json.Unmarshal(made.body, &a); err != nil {
 		return nil, errUpstream(errors.New("its answer is not the JSON of a license"))
 	}
 	if a.Status != "OK" {

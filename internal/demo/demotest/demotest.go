@@ -124,7 +124,7 @@ func Browser(t testing.TB, width, height int) context.Context {
 }
 
 // Eval returns the value of an expression in the page.
-func Eval[T any](t testing.TB, ctx context.Context, expression string) T { //nolint:revive // the test comes first, as in package testing
+func Eval[T any](t testing.TB, ctx context.Context, expression string) T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -136,7 +136,7 @@ func Eval[T any](t testing.TB, ctx context.Context, expression string) T { //nol
 }
 
 // Wait waits until an expression in the page is true.
-func Wait(t testing.TB, ctx context.Context, expression string) { //nolint:revive // as above
+func Wait(t testing.TB, ctx context.Context, expression string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -147,7 +147,7 @@ func Wait(t testing.TB, ctx context.Context, expression string) { //nolint:reviv
 }
 
 // Open opens an address.
-func Open(t testing.TB, ctx context.Context, address string) { //nolint:revive // as above
+func Open(t testing.TB, ctx context.Context, address string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
