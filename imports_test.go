@@ -47,6 +47,7 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant"},
 		"internal/password":    {},
+		"internal/demo":        {"contentkey", "drm", "encryptor", "internal/playback", "internal/tenant"},
 		"internal/playback":    {"contentkey", "drm", "internal/audit", "internal/auth", "internal/keystore", "internal/tenant"},
 		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/telemetry", "internal/tenant", "speke"},
 		"internal/metrics":     {"internal/keystore"},

@@ -187,10 +187,11 @@ func printClaims(e *env, c *playback.Claims) error {
 }
 
 func joinOdd(list []string) string {
+	texts := make([]string, len(list))
 	for i := range list {
-		list[i] = quoteOdd(list[i])
+		texts[i] = quoteOdd(list[i])
 	}
-	return orDash(strings.Join(list, ", "))
+	return orDash(strings.Join(texts, ", "))
 }
 
 func joinKIDs(kids []contentkey.KID) string {

@@ -46,6 +46,7 @@ async function play() {
   await video.setMediaKeys(null).catch(() => {});
   if (!live()) return;
 
+  if (!window.MediaSource) return fail('playing', 'This browser cannot play it.', 'It has no Media Source Extensions.');
   const media = new MediaSource();
   const open = new Promise(done => media.addEventListener('sourceopen', done, { once: true }));
   video.src = URL.createObjectURL(media);
