@@ -155,6 +155,9 @@ func answerTo(err error) (int, string) {
 	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Status, e.Text
 	}
+	if _, ok := errors.AsType[*auth.ThrottledError](err); ok {
+		return http.StatusTooManyRequests, "too many failed attempts"
+	}
 	switch {
 	case errors.Is(err, auth.ErrUnauthenticated), errors.Is(err, tenant.ErrNotFound):
 		return http.StatusUnauthorized, "unauthorized"
@@ -176,7 +179,7 @@ func (s *Service) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch status {
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="spekeasy playback"`)
-	case http.StatusServiceUnavailable:
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
 		h.Set("Retry-After", "1")
 	case http.StatusRequestEntityTooLarge:
 		h.Set("Connection", "close") // the rest of the body is not read

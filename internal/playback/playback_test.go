@@ -335,6 +335,10 @@ func TestCredentials(t *testing.T) {
 	}
 	basic[1] = "Basic " + base64.StdEncoding.EncodeToString([]byte("enc:wrong"))
 	h.want(h.call("POST", "/license/clearkey", "", ask(videoKID), basic...), 401, "unauthorized")
+	for range 30 {
+		h.call("POST", "/license/clearkey", "", ask(videoKID), basic...)
+	}
+	h.want(h.call("POST", "/license/clearkey", "", ask(videoKID), basic...), 429, "too many failed attempts")
 }
 
 // TestNoRecordNoKey: what cannot be recorded is not given out.
