@@ -2,14 +2,17 @@
 # Runs every test: all packages with the race detector, what needs cgo, the
 # cloud providers' own SDKs against our test servers, and a little fuzzing.
 # The tests of the command line and of backups move whole databases many times
-# over; with the race detector in SQLite they would take most of the time and
-# find nothing that the packages' own tests do not.
+# over, and those in e2e wait for packagers; with the race detector they would
+# take most of the time and find nothing that the packages' own tests do not.
 set -eu
 # shellcheck disable=SC2046 # a list of packages
-go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/internal/backup$' -e '/internal/demo')
-go test -timeout 10m ./cmd/... ./internal/backup
+go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/e2e/' -e '/internal/backup$' -e '/internal/demo')
+go test -timeout 10m ./cmd/... ./e2e/... ./internal/backup
 go test -timeout 10m ./internal/demo/... # by itself: browsers want the machine
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)
+(cd deploy/tools && go vet ./... && go test ./...)
+(cd examples/aws/sdktest && go test ./...)
+(cd deploy/terraform/hcltest && go test ./...)
 ./scripts/fuzz.sh 3s

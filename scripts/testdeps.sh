@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests need beside Go: independent programs that check what
-# we write, and the databases that we keep keys in. It asks for nothing when all
-# of it is there.
+# we write or package with our keys, and the databases that we keep keys in. It
+# asks for nothing when all of it is there.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -17,6 +17,7 @@ need npm npm
 need gcc "gcc libc6-dev"
 need softhsm2-util softhsm2
 need chromium chromium
+need ffmpeg ffmpeg
 need /usr/lib/postgresql/15/bin/postgres postgresql-15
 
 if [ -n "$missing" ]; then
@@ -39,6 +40,8 @@ need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
 need_npm shaka-player/dist/shaka-player.compiled.js shaka-player@5.2.12
 need_npm dashjs/dist/modern/umd/dash.all.min.js dashjs@5.2.1
 need_npm hls.js/dist/hls.js hls.js@1.7.4
+need_npm @aws/cloudformation-validate @aws/cloudformation-validate@1.9.0-beta
+need_npm shaka-packager/bin/packager-linux-x64 shaka-packager@3.4.2
 
 if [ -n "$missing" ]; then
 	if [ "$(uname -sm)" != "Linux x86_64" ] || ! command -v npm >/dev/null 2>&1; then

@@ -15,6 +15,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/packager"
 )
 
 func newKeys(e *env) *cobra.Command {
@@ -124,11 +125,19 @@ func newKeysShow(e *env) *cobra.Command {
 	var f operatorFlags
 	var tenantID string
 	var showKeys bool
+	var tool toolFlags
 	cmd := &cobra.Command{
-		Use:   "show --tenant ID KEY-ID...",
-		Short: "Print what is known of content keys",
-		Args:  cobra.MinimumNArgs(1),
+		Use:   "show --tenant ID (KEY-ID... | CONTENT --for TOOL)",
+		Short: "Print what is known of content keys, or a content's keys as a packaging tool takes them",
+		Long: "Print what is known of content keys. With --for, print the keys of a content as the arguments of a\n" +
+			"packaging tool, or as the file that it reads: shaka (Shaka Packager), bento4 (mp4encrypt, with video as\n" +
+			"track 1 and audio as track 2), ffmpeg, gpac (the file of MP4Box -crypt, tracks as before) and mp4ff\n" +
+			"(mp4ff-encrypt). No key is made.",
+		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if tool.tool != "" {
+				return tool.showFor(cmd.Context(), e, &f, tenantID, args, showKeys)
+			}
 			kids, err := parseKIDs(args)
 			if err != nil {
 				return err
@@ -152,7 +161,12 @@ func newKeysShow(e *env) *cobra.Command {
 	}
 	f.add(cmd)
 	addTenant(cmd, &tenantID)
-	cmd.Flags().BoolVar(&showKeys, "show-keys", false, "print content keys in clear")
+	fl := cmd.Flags()
+	fl.BoolVar(&showKeys, "show-keys", false, "print content keys in clear")
+	fl.StringVar(&tool.tool, "for", "", "`tool` to print a content's keys for: "+strings.Join(packager.Tools(), ", "))
+	fl.StringVar(&tool.scheme, "scheme", "", "with --for: cenc or cbcs; by default what the content was asked for under")
+	fl.StringVar(&tool.track, "track", "", "with --for: `type` of the track, where a tool takes one key and there are several: SD, HD, UHD1, UHD2, AUDIO")
+	fl.StringVar(&tool.period, "period", "", "with --for: `index` of the key period")
 	return cmd
 }
 

@@ -33,7 +33,9 @@ func TestMain(m *testing.M) {
 //
 //	start NAME ARGS...    runs `spekeasy ARGS` in the background until it says
 //	                      "ready URL" and sets $NAME to the URL, and
-//	                      $NAME_admin to that of the admin listener
+//	                      $NAME_admin to that of the admin listener; of a
+//	                      simulator it sets ${NAME}_UPSTREAM to the second
+//	                      line
 //	end NAME              sends SIGTERM and wants exit status 0; what it said
 //	                      on standard output is in the file NAME.stdout
 //	crash NAME            sends SIGKILL
@@ -106,7 +108,7 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 		s.cmd.Process.Kill()
 		s.cmd.Wait()
 	})
-	ready := make(chan string, 1)
+	ready := make(chan string, 2)
 	go func() {
 		defer close(s.ended)
 		in := bufio.NewReader(io.TeeReader(out, &s.stdout))
@@ -115,6 +117,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			line, err = in.ReadString('\n')
 		}
 		ready <- line
+		if args[1] == "simulate" {
+			line, _ = in.ReadString('\n')
+			ready <- line
+		}
 		io.Copy(io.Discard, in)
 	}()
 	select {
@@ -124,6 +130,10 @@ func cmdStart(ts *testscript.TestScript, neg bool, args []string) {
 			ts.Fatalf("first line %q\n%s", line, s.stderr.String())
 		}
 		ts.Setenv(args[0], url)
+		if args[1] == "simulate" {
+			ts.Setenv(args[0]+"_UPSTREAM", strings.TrimSpace(<-ready))
+			return
+		}
 		// What it logged before it was ready may still be on its way here.
 		for wait := time.Now().Add(time.Second); !strings.Contains(s.stderr.String(), "serving") && time.Now().Before(wait); {
 			time.Sleep(time.Millisecond)

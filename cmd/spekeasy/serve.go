@@ -27,7 +27,8 @@ func newServe(e *env) *cobra.Command {
 			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n" +
 			"With audit.stdout it also gets the audit log; those lines start with a brace.\n\n" +
 			"--dev needs no configuration: one tenant, dev, whose Basic credential dev:dev may do\n" +
-			"everything. It listens on loopback addresses only.",
+			"everything, and whose signer dev Shaka Packager can use (docs/packagers.md). It listens on\n" +
+			"loopback addresses only.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dev {

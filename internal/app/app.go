@@ -21,6 +21,7 @@ import (
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/ops"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
 )
 
@@ -31,6 +32,11 @@ type Backends struct {
 	Migrations  map[string]MigrateStore
 	KeyManagers map[string]OpenKeyManager
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
+
+	// Still means that the process stands still between requests, so that
+	// nothing may be done in the background: no probes, and last-seen times
+	// are written when the keystore is told to.
+	Still bool
 }
 
 // OpenStore opens a database.
@@ -63,6 +69,8 @@ type App struct {
 	listener *listenerTLS                  // nil for plain HTTP
 	admin    net.Listener                  // nil for none
 	close    []func(context.Context) error // in the order of opening
+	onDrain  []func()                      // when no new requests come
+	beside   []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -96,6 +104,10 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if err := a.mountPlayback(s, recorder); err != nil {
 		return nil, err
 	}
+	s.WithPackagers(packager.New(a.Keystore))
+	if err := a.mountBindings(s); err != nil {
+		return nil, err
+	}
 	a.Handler = s
 	if a.listener, err = newListenerTLS(&c.TLS, a.Customers, log); err != nil {
 		return nil, err
@@ -106,10 +118,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
-	a.openHealth(ctx)
-	s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	if !b.Still {
+		a.openHealth(ctx)
+		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))
+	}
 	return a, nil
 }
+
+// never is longer than any process lives.
+const never = 100 * 365 * 24 * time.Hour
 
 func (a *App) onClose(f func(context.Context) error) { a.close = append(a.close, f) }
 
@@ -138,6 +155,9 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 		return err
 	}
 	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
+	if b.Still {
+		options.FlushEvery = never
+	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
@@ -159,10 +179,10 @@ func (a *App) Close(ctx context.Context) error {
 // for.
 const drainTime = 25 * time.Second
 
-// Serve answers requests on the listener until ctx ends, then drains: no new
-// connections, requests under way are finished.
-func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
-	srv := &http.Server{
+// httpServer bounds what a client may take: a slow one its own connection, for
+// so long, and nobody else's.
+func (a *App) httpServer() *http.Server {
+	return &http.Server{
 		Handler:           a.Handler,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -170,6 +190,16 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve answers requests on the listener until ctx ends, then drains: no new
+// connections, requests under way are finished.
+func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
+	srv := a.httpServer()
+	defer a.runBeside(ctx)()
+	for _, f := range a.onDrain {
+		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
 	stopAdmin := a.serveAdmin()

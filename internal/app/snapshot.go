@@ -126,6 +126,9 @@ func (c *Customers) CheckRecipients(who *auth.Principal, recipients []*x509.Cert
 // IssuesTokens is [auth.Authenticator.IssuesTokens].
 func (c *Customers) IssuesTokens() bool { return c.Now().Auth.IssuesTokens() }
 
+// Remote is [auth.Authenticator.Remote].
+func (c *Customers) Remote(r *http.Request) string { return c.Now().Auth.Remote(r) }
+
 // JWKS is [auth.Authenticator.JWKS].
 func (c *Customers) JWKS() []byte { return c.Now().Auth.JWKS() }
 

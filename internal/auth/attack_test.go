@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -124,4 +125,43 @@ func TestStaleBesideAnotherKey(t *testing.T) {
 			t.Errorf("told %v", err)
 		}
 	}
+}
+
+// TestRemote: records have the client's address behind trusted proxies, and
+// nobody else's word for it.
+func TestRemote(t *testing.T) {
+	a := newAuth(t, nil, auth.Options{TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}})
+	for _, c := range []struct{ peer, forwarded, want string }{
+		{"192.0.2.1:1234", "", "192.0.2.1:1234"},
+		{"192.0.2.1:1234", "203.0.113.9", "192.0.2.1:1234"},
+		{"10.1.1.1:1234", "", "10.1.1.1:1234"},
+		{"10.1.1.1:1234", "203.0.113.9", "203.0.113.9"},
+		{"10.1.1.1:1234", "6.6.6.6, 203.0.113.9, 10.2.2.2", "203.0.113.9"},
+		{"10.1.1.1:1234", "203.0.113.9:5678", "203.0.113.9"},
+		{"10.1.1.1:1234", "[2001:db8::9]:5678", "2001:db8::9"},
+		{"[::1]:1234", "::ffff:203.0.113.9", "203.0.113.9"},
+		{"10.1.1.1:1234", "203.0.113.9, unknown", "10.1.1.1:1234"},
+		{"10.1.1.1:1234", "10.3.3.3", "10.3.3.3"},
+		{"@", "203.0.113.9", "@"}, // a socket of the machine
+	} {
+		r := request("/", "X-Forwarded-For: "+c.forwarded)
+		r.RemoteAddr = c.peer
+		if got := a.Remote(r); got != c.want {
+			t.Errorf("%s for %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+}
+
+// TestChangedSecretEndsTokens: a client whose secret is another one now has to
+// ask for tokens again, also where only the secret was changed.
+func TestChangedSecretEndsTokens(t *testing.T) {
+	o := auth.Options{Now: newClock(noon).now}
+	client := func(secret tenant.Secret) []tenant.Settings {
+		return customer(tenant.Credential{Name: "app", OAuthClient: &tenant.OAuthClient{ID: "app", Secret: secret}})
+	}
+	a := newAuth(t, client("leaked"), o)
+	token := issue(t, a, "app", "leaked")
+	opens(t, a, bearerRequest(token), "app")
+	refuses(t, succeed(t, a, client("new"), o), bearerRequest(token))
+	opens(t, succeed(t, a, client("leaked"), o), bearerRequest(token), "app")
 }

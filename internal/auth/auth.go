@@ -27,6 +27,10 @@ type Principal struct {
 	Tenant     string // whose keys may be asked for
 	Credential string // name of the credential, for records; never the secret
 
+	// Encryptor and Entitlement say which roles the credential has; see
+	// [tenant.Role].
+	Encryptor, Entitlement bool
+
 	// Brand is what the request itself says it is for, a label below the
 	// tenant that proves nothing. Only some vendors' routes have one.
 	Brand string
@@ -150,7 +154,7 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		a.follow(o.Former)
 	}
 	// In the order of trying: the cheap ones first.
-	a.methods = []method{new(iam), a.mtls, newSigV4(o.Now), newAPIKeys(), newTokens(), a.digest, a.bearer, a.basic, a.delivery}
+	a.methods = []method{new(iam), a.mtls, newSigV4(o.Now), newAPIKeys(), newTokens(), newSigners(), a.digest, a.bearer, a.basic, a.delivery}
 	for i := range customers {
 		t := &customers[i]
 		for j := range t.Credentials {
@@ -182,7 +186,9 @@ func (a *Authenticator) add(tenantID string, c *tenant.Credential) error {
 	if err := c.Check(); err != nil {
 		return err
 	}
-	g := &grant{Principal: Principal{Tenant: tenantID, Credential: c.Name}}
+	g := &grant{Principal: Principal{
+		Tenant: tenantID, Credential: c.Name, Encryptor: c.Has(tenant.RoleEncryptor), Entitlement: c.Has(tenant.RoleEntitlement),
+	}}
 	g.notBefore, g.expires, _ = c.Validity() // checked
 	for _, m := range a.methods {
 		if m.takes(c) {

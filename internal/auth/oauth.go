@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -41,6 +43,7 @@ type issuer struct {
 	public   jose.JSONWebKey
 	jwks     []byte
 	clients  map[string][]oauthClient
+	binding  sum           // key of what binds tokens to the secret they were issued for
 	own      crypto.Signer // made for this process; in use if no other was given
 }
 
@@ -81,6 +84,11 @@ func newIssuer(o OAuth, own crypto.Signer) (*issuer, error) {
 	default:
 		return nil, errors.New("oauth: the signing key is neither Ed25519 nor ECDSA on P-256")
 	}
+	private, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("oauth: %w", err)
+	}
+	i.binding = sha256.Sum256(append([]byte("spekeasy token binding\x00"), private...))
 	i.public = jose.JSONWebKey{Key: key.Public(), Algorithm: string(algorithm), Use: "sig"}
 	thumbprint, err := i.public.Thumbprint(crypto.SHA256)
 	if err != nil {
@@ -131,20 +139,30 @@ type claims struct {
 	ClientID   string `json:"client_id"`
 	Tenant     string `json:"tenant"`
 	Credential string `json:"credential"`
+	Secret     string `json:"secret"` // which of the credential's secrets it was issued for; tells nothing about it
+}
+
+// bound names a client's secret in tokens. Who does not have the signing key
+// cannot try secrets with it.
+func (i *issuer) bound(c *oauthClient) string {
+	h := hmac.New(sha256.New, i.binding[:])
+	h.Write(c.secret[:])
+	return base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:12])
 }
 
 // issue signs a token for a credential. It ends no later than the credential.
-func (i *issuer) issue(client string, g *grant, now time.Time) (*Token, error) {
+func (i *issuer) issue(id string, client *oauthClient, now time.Time) (*Token, error) {
+	g := client.grant
 	until := now.Add(i.lifetime)
 	if !g.expires.IsZero() && g.expires.Before(until) {
 		until = g.expires
 	}
 	text, err := jwt.Signed(i.signer).Claims(claims{
 		Claims: jwt.Claims{
-			Issuer: i.name, Subject: client, Audience: jwt.Audience{i.name}, ID: rand.Text(),
+			Issuer: i.name, Subject: id, Audience: jwt.Audience{i.name}, ID: rand.Text(),
 			IssuedAt: jwt.NewNumericDate(now), Expiry: jwt.NewNumericDate(until),
 		},
-		ClientID: client, Tenant: g.Tenant, Credential: g.Credential,
+		ClientID: id, Tenant: g.Tenant, Credential: g.Credential, Secret: i.bound(client),
 	}).Serialize()
 	if err != nil {
 		return nil, fmt.Errorf("oauth: signing a token: %w", err)
@@ -152,8 +170,8 @@ func (i *issuer) issue(client string, g *grant, now time.Time) (*Token, error) {
 	return &Token{AccessToken: text, TokenType: "Bearer", ExpiresIn: int(until.Sub(now) / time.Second)}, nil
 }
 
-// verify returns what one of our tokens opens. A credential that is gone
-// opens nothing, whatever was issued for it.
+// verify returns what one of our tokens opens. A credential that is gone, or
+// whose secret is another one now, opens nothing, whatever was issued for it.
 func (i *issuer) verify(token *jwt.JSONWebToken, now time.Time) (*grant, time.Time, error) {
 	var c claims
 	h := token.Headers[0]
@@ -166,9 +184,11 @@ func (i *issuer) verify(token *jwt.JSONWebToken, now time.Time) (*grant, time.Ti
 	if err := check(&c.Claims, i.name, i.name, now); err != nil {
 		return nil, time.Time{}, err
 	}
-	for _, client := range i.clients[c.ClientID] {
-		if client.grant.Tenant == c.Tenant && client.grant.Credential == c.Credential {
-			return client.grant, c.Expiry.Time(), nil
+	clients := i.clients[c.ClientID]
+	for j := range clients {
+		g := clients[j].grant
+		if g.Tenant == c.Tenant && g.Credential == c.Credential && i.bound(&clients[j]) == c.Secret {
+			return g, c.Expiry.Time(), nil
 		}
 	}
 	return nil, time.Time{}, &refusal{kind: bearerRefused, why: "its credential is gone"}
@@ -220,10 +240,10 @@ func (a *Authenticator) Token(r *http.Request, body []byte) (*Token, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, g, err := a.issuer.client(r, p)
+	id, client, err := a.issuer.client(r, p)
 	now := a.now()
 	if err == nil {
-		err = g.valid(now)
+		err = client.grant.valid(now)
 	}
 	if errors.Is(err, ErrUnauthenticated) {
 		if err = a.throttle.failed(a.source(r), err); errors.As(err, new(*ThrottledError)) {
@@ -241,8 +261,8 @@ func (a *Authenticator) Token(r *http.Request, body []byte) (*Token, error) {
 	default:
 		return nil, &TokenError{Status: http.StatusBadRequest, Code: "unsupported_grant_type", Description: "client_credentials is supported"}
 	}
-	a.remind(g, now)
-	return a.issuer.issue(id, g, now)
+	a.remind(client.grant, now)
+	return a.issuer.issue(id, client, now)
 }
 
 // tokenParameters merges query and body; no parameter may occur twice.
@@ -276,7 +296,7 @@ func tokenParameters(r *http.Request, body []byte) (url.Values, error) {
 }
 
 // client finds out which client asks for a token.
-func (i *issuer) client(r *http.Request, p url.Values) (id string, g *grant, err error) {
+func (i *issuer) client(r *http.Request, p url.Values) (id string, c *oauthClient, err error) {
 	id, secret, basic := r.BasicAuth()
 	switch {
 	case !basic:
@@ -287,7 +307,7 @@ func (i *issuer) client(r *http.Request, p url.Values) (id string, g *grant, err
 	if id == "" || secret == "" {
 		return "", nil, &refusal{kind: "oauth client", why: "no credentials"}
 	}
-	g, err = i.match(id, secret)
+	c, err = i.match(id, secret)
 	if err != nil && basic {
 		// Client libraries encode both as in a form first (RFC 6749, 2.3.1),
 		// people with curl do not.
@@ -295,22 +315,22 @@ func (i *issuer) client(r *http.Request, p url.Values) (id string, g *grant, err
 		plainSecret, errSecret := url.QueryUnescape(secret)
 		if errID == nil && errSecret == nil && (plainID != id || plainSecret != secret) {
 			id = plainID
-			g, err = i.match(plainID, plainSecret)
+			c, err = i.match(plainID, plainSecret)
 		}
 	}
 	if named := p.Get("client_id"); err == nil && named != "" && named != id {
 		return "", nil, invalidRequest("client_id is another one than in Authorization")
 	}
-	return id, g, err
+	return id, c, err
 }
 
-func (i *issuer) match(id, secret string) (*grant, error) {
+func (i *issuer) match(id, secret string) (*oauthClient, error) {
 	digest := sha256.Sum256([]byte(secret))
-	var found *grant
+	var found *oauthClient
 	clients := i.clients[id]
 	for j := range clients {
 		if subtle.ConstantTimeCompare(digest[:], clients[j].secret[:]) == 1 {
-			found = clients[j].grant
+			found = &clients[j]
 		}
 	}
 	switch {

@@ -68,7 +68,7 @@ func (s *sigv4) authenticate(r *http.Request, body []byte) (*grant, error) {
 	if key != nil {
 		name = key.name()
 	} else {
-		key = &accessKey{regions: []string{a.region}} // an unknown key costs the same
+		key = new(accessKey) // an unknown key costs the same
 	}
 	if err := s.check(r, a, key, body); err != nil {
 		return nil, &refusal{kind: "sigv4", name: name, claim: a.accessKey, why: err.Error()}
@@ -134,8 +134,6 @@ func (s *sigv4) check(r *http.Request, a *signature, key *accessKey, body []byte
 		return errors.New("the scope has another date")
 	case a.service != sigv4Service:
 		return errors.New("the scope has another service than " + sigv4Service)
-	case !slices.Contains(key.regions, a.region):
-		return errors.New("the scope has a region that is not allowed")
 	case told != "" && told != hash:
 		return errors.New("X-Amz-Content-Sha256 is not the digest of the body")
 	}
@@ -160,6 +158,9 @@ func (s *sigv4) check(r *http.Request, a *signature, key *accessKey, body []byte
 	}
 	if !hmac.Equal(derived, a.value) {
 		return errors.New("the signature does not match")
+	}
+	if !slices.Contains(key.regions, a.region) { // last, since an unknown key has none
+		return errors.New("the scope has a region that is not allowed")
 	}
 	return nil
 }

@@ -157,22 +157,12 @@ func (t *throttle) shrink(all failures, now time.Time) {
 	}
 }
 
-// source is where a request comes from: the peer, or who a trusted proxy says
-// that its peer was. IPv6 addresses count by their /64, which one customer has
-// as a whole.
+// source is where a request comes from, for the throttle. IPv6 addresses count
+// by their /64, which one customer has as a whole.
 func (a *Authenticator) source(r *http.Request) string {
-	addr, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
+	peer := a.peer(r)
+	if !peer.IsValid() {
 		return r.RemoteAddr
-	}
-	peer := addr.Addr().Unmap()
-	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
-	for i := len(hops) - 1; i >= 0 && a.trusts(peer); i-- {
-		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		peer = hop.Unmap()
 	}
 	if peer.Is6() {
 		if p, err := peer.WithZone("").Prefix(64); err == nil {
@@ -180,6 +170,43 @@ func (a *Authenticator) source(r *http.Request) string {
 		}
 	}
 	return peer.String()
+}
+
+// Remote returns the address of whoever sent a request, for records: the peer
+// of the connection, or who trusted proxies say that theirs was.
+func (a *Authenticator) Remote(r *http.Request) string {
+	direct, err := netip.ParseAddrPort(r.RemoteAddr)
+	if peer := a.peer(r); err == nil && peer != direct.Addr().Unmap() {
+		return peer.String()
+	}
+	return r.RemoteAddr
+}
+
+// peer is the address of the peer, or what a trusted proxy says that its peer
+// was.
+func (a *Authenticator) peer(r *http.Request) netip.Addr {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	peer := addr.Addr().Unmap()
+	if !a.trusts(peer) {
+		return peer
+	}
+	hops := strings.Split(strings.Join(r.Header["X-Forwarded-For"], ","), ",")
+	for i := len(hops) - 1; i >= 0 && a.trusts(peer); i-- {
+		hop := strings.TrimSpace(hops[i])
+		next, err := netip.ParseAddr(hop)
+		if err != nil { // some proxies add the port
+			withPort, err := netip.ParseAddrPort(hop)
+			if err != nil {
+				break
+			}
+			next = withPort.Addr()
+		}
+		peer = next.Unmap()
+	}
+	return peer
 }
 
 func (a *Authenticator) trusts(addr netip.Addr) bool {

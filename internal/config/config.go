@@ -203,14 +203,17 @@ func Default() *Config {
 }
 
 // Dev returns the configuration of `serve --dev`: one tenant, dev, whose
-// Basic credential dev:dev may do everything. base is the server's own URL,
+// Basic credential dev:dev may do everything, as may its signer dev. base is the server's own URL,
 // where players find plain keys and Clear Key licenses (S2-CK-03).
 func Dev(listen, data, base string) *Config {
 	c := Default()
 	c.Listen, c.Data = listen, data
 	dev := tenant.Settings{
-		ID:          DevTenant,
-		Credentials: []tenant.Credential{{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}}},
+		ID: DevTenant,
+		Credentials: []tenant.Credential{
+			{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}, Roles: []tenant.Role{tenant.RoleEncryptor, tenant.RoleEntitlement}},
+			{Name: "packager", WidevineSigner: &tenant.WidevineSigner{Name: DevTenant, AESKey: DevSigningKey, AESIV: DevSigningIV}},
+		},
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
@@ -221,6 +224,13 @@ func Dev(listen, data, base string) *Config {
 
 // DevTenant is the tenant of `serve --dev`.
 const DevTenant = "dev"
+
+// What packagers sign with for the tenant of `serve --dev`, as signer dev.
+// Everybody knows it, which a server on loopback can bear.
+const (
+	DevSigningKey = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	DevSigningIV  = "0123456789abcdef0123456789abcdef"
+)
 
 // CheckLoopback refuses a listening address that others could reach; a
 // well-known password must not.

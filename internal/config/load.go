@@ -13,9 +13,11 @@ import (
 
 // Load reads a file, puts in what ${NAME} and ${file:PATH} stand for, and
 // checks the result as a whole. Unknown members are refused. The error is all
-// faults, a line for each, with file and line; it never quotes a secret.
+// faults, a line for each, with file and line; it never quotes a secret. A path
+// env:NAME is no file but the text in an environment variable, for containers
+// that are given no files.
 func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
-	text, err := os.ReadFile(path)
+	text, err := read(path, getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -28,6 +30,18 @@ func Load(path string, getenv func(string) (string, bool)) (*Config, error) {
 		return nil, errors.Join(faults...)
 	}
 	return c, nil
+}
+
+func read(path string, getenv func(string) (string, bool)) ([]byte, error) {
+	name, ok := strings.CutPrefix(path, "env:")
+	if !ok {
+		return os.ReadFile(path)
+	}
+	text, ok := getenv(name)
+	if !ok {
+		return nil, fmt.Errorf("environment variable %s is not set", name)
+	}
+	return []byte(text), nil
 }
 
 // Parse is [Load] for text at hand.

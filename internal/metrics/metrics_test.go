@@ -148,28 +148,37 @@ func TestKeystoreAuditAndExpiry(t *testing.T) {
 	)
 }
 
-func TestUpstream(t *testing.T) {
+// Upstreams of several tenants under one name are told as one.
+func TestUpstreams(t *testing.T) {
 	m := metrics.New(metrics.Build{})
-	u := m.Upstream("axinom")
-	u.Called("answered", 30*time.Millisecond)
-	u.Called("timeout", 5*time.Second)
-	u.Called("never heard of", time.Second)
-	u.Called("skipped", 0)
-	u.Breaker(true)
-	u.Breaker(false)
-	u.Breaker(true)
-	m.Upstream("axinom").Copied()
-	wants(t, scrape(t, m),
-		`spekeasy_upstream_requests_total{result="answered",upstream="axinom"} 1`,
-		`spekeasy_upstream_requests_total{result="timeout",upstream="axinom"} 1`,
-		`spekeasy_upstream_requests_total{result="invalid",upstream="axinom"} 1`,
-		`spekeasy_upstream_requests_total{result="skipped",upstream="axinom"} 1`,
-		`spekeasy_upstream_requests_total{result="unreachable",upstream="axinom"} 0`,
-		`spekeasy_upstream_request_duration_seconds_count{upstream="axinom"} 3`,
-		`spekeasy_upstream_breaker_open{upstream="axinom"} 1`,
-		`spekeasy_upstream_breaker_opened_total{upstream="axinom"} 2`,
-		`spekeasy_upstream_copies_total{upstream="axinom"} 1`,
-	)
+	failed := map[string]uint64{"timeout": 2}
+	m.Upstreams(func() []metrics.Upstream {
+		return []metrics.Upstream{
+			{Name: "axinom", Answered: 10, Retried: 1, Hedged: 2, Copies: 3, Failed: failed, Median: 30 * time.Millisecond, P95: time.Second, LastSuccess: time.Unix(1700000000, 0)},
+			{Name: "other", Open: true},
+			{Name: "axinom", Answered: 5, Failed: map[string]uint64{"timeout": 1, "refused": 4}, Fixed: map[string]uint64{"namespace": 7},
+				Open: true, Median: 40 * time.Millisecond, LastSuccess: time.Unix(1700000001, 0)},
+		}
+	})
+	for range 2 { // asking changes nothing
+		wants(t, scrape(t, m),
+			`spekeasy_upstream_answers_total{upstream="axinom"} 15`,
+			`spekeasy_upstream_retries_total{upstream="axinom"} 1`,
+			`spekeasy_upstream_hedges_total{upstream="axinom"} 2`,
+			`spekeasy_upstream_copies_total{upstream="axinom"} 3`,
+			`spekeasy_upstream_failures_total{kind="timeout",upstream="axinom"} 3`,
+			`spekeasy_upstream_failures_total{kind="refused",upstream="axinom"} 4`,
+			`spekeasy_upstream_fixes_total{fix="namespace",upstream="axinom"} 7`,
+			`spekeasy_upstream_breaker_open{upstream="axinom"} 1`,
+			`spekeasy_upstream_latency_seconds{quantile="0.5",upstream="axinom"} 0.04`,
+			`spekeasy_upstream_latency_seconds{quantile="0.95",upstream="axinom"} 1`,
+			`spekeasy_upstream_last_success_timestamp_seconds{upstream="axinom"} 1.700000001e+09`,
+			`spekeasy_upstream_last_success_timestamp_seconds{upstream="other"} 0`,
+		)
+	}
+	if failed["timeout"] != 2 {
+		t.Error("what was told was changed")
+	}
 }
 
 // The path of a request stays free of allocations.

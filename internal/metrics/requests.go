@@ -50,9 +50,9 @@ func resultOf(status int) result {
 	}
 }
 
-// Profiles of SPEKE; the last stands for requests that were refused before
-// theirs was known.
-var profileNames = [...]string{"1.0", "2.0", "2.1", "unknown"}
+// Profiles of SPEKE and protocols of packagers; the last stands for requests
+// that were refused before theirs was known.
+var profileNames = [...]string{"1.0", "2.0", "2.1", "get-content-key", "playready-packaging", "cpix", "unknown"}
 
 func profileOf(name string) int {
 	for i, p := range profileNames {

@@ -244,7 +244,7 @@ func (s *Service) credential(ctx context.Context, r *http.Request, body []byte) 
 	if err != nil {
 		return nil, err
 	}
-	if t.Playback == nil || !t.Playback.AcceptCredentials || who.Sealed {
+	if t.Playback == nil || !t.Playback.AcceptCredentials || who.Sealed || !who.Encryptor {
 		return nil, errTokenMissing
 	}
 	return &grant{tenant: t, settings: t.Playback, credential: who.Credential}, nil

@@ -3,9 +3,6 @@ package playback
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/sha1" //nolint:gosec // the service's signatures are made with it
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +13,7 @@ import (
 	"spekeasy/drm"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/tenant"
+	"spekeasy/internal/widevine"
 )
 
 // widevineLicense has the tenant's account at Google's service make a license
@@ -142,11 +140,15 @@ func (s *Service) callWidevine(ctx context.Context, w *tenant.WidevineProxy, mem
 	if err != nil {
 		return nil, fmt.Errorf("widevine request: %w", err)
 	}
-	signature, err := signWidevine(w, inner)
+	key, iv, err := w.Signature()
 	if err != nil {
 		return nil, fmt.Errorf("widevine request: %w", err)
 	}
-	body, err := json.Marshal(map[string]any{"request": inner, "signature": signature, "signer": w.Provider})
+	signer, err := widevine.NewAESSigner(key, iv)
+	if err != nil {
+		return nil, fmt.Errorf("widevine request: %w", err)
+	}
+	body, err := json.Marshal(map[string]any{"request": inner, "signature": signer.Sign(inner), "signer": w.Provider})
 	if err != nil {
 		return nil, fmt.Errorf("widevine request: %w", err)
 	}
@@ -162,21 +164,4 @@ func (s *Service) callWidevine(ctx context.Context, w *tenant.WidevineProxy, mem
 		return nil, errUpstream(fmt.Errorf("it answered with status %.64q", a.Status))
 	}
 	return &a, nil
-}
-
-// signWidevine is AES-256-CBC over the padded SHA-1 of the request.
-func signWidevine(w *tenant.WidevineProxy, inner []byte) ([]byte, error) {
-	key, iv, err := w.Signature()
-	if err != nil {
-		return nil, err
-	}
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	sum := sha1.Sum(inner) //nolint:gosec // see the import
-	pad := 2*aes.BlockSize - len(sum)
-	b := append(sum[:], bytes.Repeat([]byte{byte(pad)}, pad)...)
-	cipher.NewCBCEncrypter(block, iv).CryptBlocks(b, b)
-	return b, nil
 }

@@ -1,6 +1,6 @@
 // Command release builds everything that is published, without a network and
 // so that the same commit gives the same bytes: static binaries with their
-// bills of materials, archives, the container image, the Helm chart, Debian
+// bills of materials, archives, the Lambda function, the container image, the Helm chart, Debian
 // and RPM packages, and checksums of all of it.
 //
 // `make release` runs it.
@@ -29,6 +29,7 @@ import (
 var (
 	out     = flag.String("out", "dist", "directory to write to; it must not exist")
 	version = flag.String("version", "", "version; by default what git describe says")
+	lambda  = flag.String("lambda", "", "write the packages of the Lambda function to this directory, and nothing else")
 	only    = flag.String("rootfs", "", "write the root file system of the image for this architecture to -out, as a tar, and nothing else")
 )
 
@@ -38,7 +39,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "release:", err)
-		os.Exit(1) //nolint:gocritic // nothing is left to undo
+		os.Exit(1)
 	}
 }
 
@@ -50,8 +51,11 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if *lambda != "" {
+		return onlyFunctions(ctx, src, *lambda)
+	}
 	if *only != "" {
-		text, err := build(ctx, src, "linux", *only)
+		text, err := build(ctx, src, "linux", *only, mainPackage)
 		if err != nil {
 			return err
 		}
@@ -65,7 +69,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	r := &release{src: src, dir: *out}
-	for _, step := range []func(context.Context) error{r.binaries, r.image, r.chart, r.packages, r.checksums} {
+	for _, step := range []func(context.Context) error{r.binaries, r.functions, r.image, r.chart, r.packages, r.checksums} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -121,7 +125,7 @@ func (r *release) write(name string, text []byte) error {
 // materials.
 func (r *release) binaries(ctx context.Context) error {
 	for _, t := range targets {
-		text, err := build(ctx, r.src, t.os, t.arch)
+		text, err := build(ctx, r.src, t.os, t.arch, mainPackage)
 		if err != nil {
 			return err
 		}
@@ -155,20 +159,23 @@ func (r *release) binaries(ctx context.Context) error {
 	return nil
 }
 
+const mainPackage = "./cmd/spekeasy"
+
 // build builds one static binary. What it contains depends on the source, the
 // compiler and the version alone.
-func build(ctx context.Context, src source, goos, arch string) ([]byte, error) {
+func build(ctx context.Context, src source, goos, arch, pkg string, flags ...string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "spekeasy-release-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "spekeasy")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w -buildid= -X main.version="+src.version, "-o", path, "./cmd/spekeasy")
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -buildid= -X main.version=" + src.version, "-o", path}, flags...)
+	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+goos, "GOARCH="+arch, "GOFLAGS=-mod=readonly", "GOAMD64=v1", "GOARM64=v8.0")
 	cmd.Stderr = os.Stderr
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("build for %s/%s: %w", goos, arch, err)
+		return nil, fmt.Errorf("build %s for %s/%s: %w", pkg, goos, arch, err)
 	}
 	return os.ReadFile(path)
 }
@@ -220,22 +227,19 @@ const chartDir = "deploy/helm/spekeasy"
 func (r *release) chart(context.Context) error {
 	number := strings.TrimPrefix(r.src.version, "v")
 	if strings.Count(strings.SplitN(number, "-", 2)[0], ".") != 2 {
-		number = "0.0.0-" + number // a commit that has no version yet
+		number = "0.0.0-g" + number // a commit that has no version yet; digits alone must not begin with 0
 	}
 	var files []packed
-	err := filepath.WalkDir(chartDir, func(path string, d fs.DirEntry, err error) error {
+	tree := os.DirFS(chartDir)
+	err := fs.WalkDir(tree, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(chartDir, path)
+		text, err := fs.ReadFile(tree, name)
 		if name == "Chart.yaml" {
 			text = bytes.Replace(text, []byte("\nversion: 0.0.0\nappVersion: devel\n"), fmt.Appendf(nil, "\nversion: %s\nappVersion: %q\n", number, r.src.version), 1)
 		}
-		files = append(files, packed{filepath.ToSlash(name), 0o644, text})
+		files = append(files, packed{name, 0o644, text})
 		return err
 	})
 	if err != nil {

@@ -28,11 +28,11 @@ var testSource = source{version: "v1.2.3", commit: "0123456789abcdef", time: tim
 func built(t *testing.T) []byte {
 	t.Helper()
 	t.Chdir("../..")
-	first, err := build(t.Context(), testSource, "linux", runtime.GOARCH)
+	first, err := build(t.Context(), testSource, "linux", runtime.GOARCH, mainPackage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := build(t.Context(), testSource, "linux", runtime.GOARCH)
+	second, err := build(t.Context(), testSource, "linux", runtime.GOARCH, mainPackage)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestDockerfileSaysTheSame(t *testing.T) {
 // binary says it has, under its exact version.
 func TestSBOM(t *testing.T) {
 	t.Chdir("../..")
-	text, err := build(t.Context(), testSource, "linux", runtime.GOARCH)
+	text, err := build(t.Context(), testSource, "linux", runtime.GOARCH, mainPackage)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,9 @@ func answerTo(err error) (status int, text string) {
 	if e, ok := errors.AsType[*speke.Error](err); ok {
 		return e.Status, e.Text
 	}
+	if status, text, ok := packagerAnswer(err); ok {
+		return status, text
+	}
 	if _, ok := errors.AsType[*auth.ThrottledError](err); ok {
 		return http.StatusTooManyRequests, limit.TextRequests
 	}
@@ -76,7 +79,7 @@ func (s *Server) fail(ctx context.Context, w http.ResponseWriter, r *http.Reques
 	status, text := answerTo(err)
 	h := w.Header()
 	speke.AnswerHeader(h, r.Header, s.userAgent) // S2-HTTP-13
-	h["Content-Type"] = contentTypeText
+	h["Content-Type"] = errorType(err)
 	h["X-Content-Type-Options"] = noSniff
 	h["Cache-Control"] = noStore
 	switch status {
@@ -103,5 +106,5 @@ func (s *Server) logRefusal(ctx context.Context, r *http.Request, id string, sta
 		level = slog.LevelError
 	}
 	s.log.LogAttrs(ctx, level, "request refused", slog.String("request_id", id), slog.Int("status", status),
-		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", r.RemoteAddr), slog.String("error", err.Error()))
+		slog.String("method", r.Method), slog.String("route", r.Pattern), slog.String("remote", s.auth.Remote(r)), slog.String("error", err.Error()))
 }

@@ -27,6 +27,7 @@ import (
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
 	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
@@ -262,7 +263,8 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	if o.recorder == nil {
 		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
 	}
-	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler))
+	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler)).
+		WithPackagers(packager.New(keys))
 }
 
 // authenticator lets in test:test as a tenant.

@@ -204,6 +204,29 @@ func talk(t *testing.T, addr string, hangUp bool, parts ...string) string {
 
 const rawHead = "POST " + keyPath + "?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nauthorization: Basic dGVzdDp0ZXN0\r\n"
 
+// announced is a body that never comes, and notes how much room there is for
+// it.
+type announced struct{ room int }
+
+func (a *announced) Read(p []byte) (int, error) {
+	a.room = max(a.room, len(p))
+	return 0, io.ErrUnexpectedEOF
+}
+
+// TestAnnouncedBody: who says that a long body is to come does not make us
+// keep memory for it.
+func TestAnnouncedBody(t *testing.T) {
+	h, _ := serverWith(t, tenants{}, provider{})
+	body := new(announced)
+	r := httptest.NewRequest(http.MethodPost, keyPath, body)
+	r.ContentLength = 1 << 20
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	if w.Code != http.StatusBadRequest || body.room == 0 || body.room > 128<<10 {
+		t.Errorf("%d, room for %d bytes", w.Code, body.room)
+	}
+}
+
 // TestOverTheWire sends what proxies and encryptors send at the level of
 // bytes: header names in any case (SX-HTTP-03), content types or none
 // (SX-HTTP-04), chunks, a request for permission to go on, a query, and bodies

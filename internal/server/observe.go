@@ -49,7 +49,9 @@ func (s *Server) begin(l *timeLimit, route *Route, r *http.Request, id string) {
 func (s *Server) end(l *timeLimit, route *Route, err error) {
 	status := http.StatusOK
 	if err != nil {
-		status, _ = answerTo(err)
+		if status, _ = answerTo(err); status == http.StatusOK {
+			status = statusInWords(err)
+		}
 	}
 	now := time.Now()
 	if s.observer != nil && route.Audited {

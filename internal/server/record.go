@@ -45,7 +45,7 @@ func (s *Server) recordRefusal(ctx context.Context, r *http.Request, id string, 
 	if e, ok := errors.AsType[*speke.Error](err); ok && rec.ContentID == "" {
 		rec.ContentID, rec.KIDs = e.ContentID, e.KIDs
 	}
-	rec.Event, rec.RequestID, rec.Remote = audit.KeyRequest, id, r.RemoteAddr
+	rec.Event, rec.RequestID, rec.Remote = audit.KeyRequest, id, s.auth.Remote(r)
 	rec.Protection, rec.Recipients = "", nil // nothing left
 	rec.Error = err.Error()
 	rec.Status, _ = answerTo(err)

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
+	"spekeasy/internal/packager"
 	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -40,6 +42,7 @@ type Authenticator interface {
 	Challenge(h http.Header, err error)
 	CheckRecipients(who *auth.Principal, recipients []*x509.Certificate) error
 	IssuesTokens() bool
+	Remote(r *http.Request) string
 	JWKS() []byte
 	Token(r *http.Request, body []byte) (*auth.Token, error)
 }
@@ -56,6 +59,7 @@ type Server struct {
 	tenants   Tenants
 	provider  Provider
 	audit     Recorder
+	packagers *packager.Provider // nil for none
 	userAgent string
 	log       *slog.Logger
 	observer  Observer          // nil for nobody
@@ -150,6 +154,10 @@ func (route *Route) allow(w http.ResponseWriter, r *http.Request) error {
 	return errMethod
 }
 
+// maxTrusted is how much memory a body gets for announcing its length; the
+// rest it gets as it comes.
+const maxTrusted = 64 << 10
+
 // readBody reads the whole body, since some credentials cover it with a
 // signature. A body that is too long is [errTooLarge] and one that breaks off
 // is [errBody].
@@ -161,7 +169,7 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 		return errTooLarge
 	}
 	if r.ContentLength > 0 {
-		buf.Grow(int(r.ContentLength) + bytes.MinRead)
+		buf.Grow(int(min(r.ContentLength, maxTrusted)) + bytes.MinRead)
 	}
 	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
@@ -182,7 +190,7 @@ func (s *Server) answerKeys(ctx context.Context, w http.ResponseWriter, r *http.
 
 // answerVendor is answerKeys for a route that is used to more than SPEKE.
 func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte, v *vendor) (err error) {
-	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: r.RemoteAddr}
+	rec := &audit.Record{Event: audit.KeyRequest, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r)}
 	defer func() {
 		if err != nil {
 			err = &refusal{err, rec}
@@ -193,6 +201,9 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if err := mayAsk(who); err != nil {
+		return err
+	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
 	if err != nil {
 		return err
@@ -253,6 +264,14 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		// The keys are stored; the encryptor will ask again.
 		s.log.LogAttrs(ctx, slog.LevelWarn, "answer not delivered", slog.String("request_id", h.Get(headerRequestID)),
 			slog.String("tenant", t.ID), slog.String("error", err.Error()))
+	}
+	return nil
+}
+
+// mayAsk refuses a credential that is not for content keys.
+func mayAsk(who *auth.Principal) error {
+	if !who.Encryptor {
+		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
 	}
 	return nil
 }

@@ -152,6 +152,8 @@ func vendorRoutes() []Route {
 		keys("/api/speke", axinom),
 		keys("/kms/speke", insys),
 		keys("/kms/cpix", insys),
+		keys("/live", insys), // of Insys' own gateway
+		keys("/vod", insys),
 		keys("/cpix/getKey", nil),
 		keys("/v1/cpix/{brand}/getKey/{"+auth.PathToken+"...}", pallycon),
 		keys("/v2/cpix/{brand}/getKey/{"+auth.PathToken+"...}", pallycon),

@@ -2,7 +2,7 @@
 // context that a request brings, times what the request waits for, and sends
 // spans and logs to an OpenTelemetry collector (OTLP/HTTP, JSON encoding).
 //
-// It is small on purpose: see docs/design/telemetry.md. Spans have no
+// It is small on purpose: see docs/design/002-telemetry.md. Spans have no
 // attribute that could hold a key, a credential or a URL.
 package telemetry
 

@@ -23,6 +23,7 @@ type Credential struct {
 	Name      string `yaml:"name"`                 // for records; unique within the tenant
 	NotBefore Time   `yaml:"not_before,omitempty"` // from the beginning if empty
 	Expires   Time   `yaml:"expires,omitempty"`    // never if empty
+	Roles     []Role `yaml:"roles,omitempty"`      // what it may do; encryptor if empty
 
 	Basic  *Basic  `yaml:"basic,omitempty"`
 	APIKey *APIKey `yaml:"api_key,omitempty"`
@@ -37,6 +38,8 @@ type Credential struct {
 
 	IAM   *IAM   `yaml:"iam,omitempty"`
 	SigV4 *SigV4 `yaml:"sigv4,omitempty"`
+
+	WidevineSigner *WidevineSigner `yaml:"widevine_signer,omitempty"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -197,6 +200,9 @@ func (c *Credential) Check() error {
 	if _, _, err := c.Validity(); err != nil {
 		return err
 	}
+	if err := c.checkRoles(); err != nil {
+		return err
+	}
 	var all, given []string
 	var check func() error
 	kind := func(name string, set bool, f func() error) {
@@ -216,6 +222,7 @@ func (c *Credential) Check() error {
 	kind("delivery_certificate", c.DeliveryCertificate != nil, c.DeliveryCertificate.check)
 	kind("iam", c.IAM != nil, c.IAM.check)
 	kind("sigv4", c.SigV4 != nil, c.SigV4.check)
+	kind("widevine_signer", c.WidevineSigner != nil, c.WidevineSigner.check)
 	switch len(given) {
 	case 0:
 		return fmt.Errorf("no way in is given: one of %s is required", strings.Join(all, ", "))

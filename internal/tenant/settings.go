@@ -47,8 +47,10 @@ type Settings struct {
 	Contract     Contract            `yaml:"contract,omitempty" json:"contract,omitzero"`
 	Certificates CertificateSettings `yaml:"certificates,omitempty" json:"certificates,omitzero"`
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
+	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
+	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"`                 // are told of each new use of a content key
 }
 
 // DefaultClass is the class of tenants that name none.
@@ -158,6 +160,10 @@ func (s *Settings) Build() (*Tenant, error) {
 			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
 		},
 	}
+	if err := checkWebhooks(s.Webhooks); err != nil {
+		return nil, err
+	}
+	t.Webhooks = s.Webhooks
 	if err := s.Limits.build(t); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
 	}
@@ -172,6 +178,9 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	if err := s.Packager.build(t); err != nil {
+		return nil, fmt.Errorf("packager: %w", err)
 	}
 	return t, nil
 }

@@ -37,6 +37,9 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+	TrackMap     TrackMap // for packagers
+	CPIXLabels   Labels   // the same
+	Webhooks     []Webhook
 
 	Playback *Playback // what players get; nil for nothing
 

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	sdk "github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -32,13 +34,16 @@ type write struct {
 
 	merge *keystore.Binding // into the item
 	state state             // of the item, as far as known
+
+	of        *write // the write of a new binding that this one goes with
+	announces bool   // puts the binding into the feed
 }
 
 // state is what a binding is merged into.
 type state int
 
 const (
-	absent state = iota // perhaps: its pointers are written, too
+	absent state = iota // then its pointers are written, too
 	older               // or as old
 	newer               // then only its systems grow
 )
@@ -106,17 +111,22 @@ func merge(b *keystore.Binding) []*write {
 	return w.withPointers()
 }
 
-// withPointers returns the write of a binding that may be absent and, before
-// it, those of its pointers: a pointer without its binding does no harm, a
-// binding that cannot be found would.
+// withPointers returns the write of a binding that is taken to be absent and,
+// before it, those of its pointers and of its place in the feed: all of them
+// are made in one transaction, or none.
 func (w *write) withPointers() []*write {
 	w.state = absent
-	var all []*write
+	all := []*write{w.announce()}
 	for _, it := range pointers(w.merge) {
-		all = append(all, create(it, nil))
+		p := create(it, nil)
+		p.of = w
+		all = append(all, p)
 	}
 	return append(all, w)
 }
+
+// idle reports whether the write goes with that of a binding that is not new.
+func (w *write) idle() bool { return w.of != nil && w.of.state != absent }
 
 func check(keys []keystore.Record, bindings []keystore.Binding) error {
 	for i := range keys {
@@ -182,6 +192,9 @@ func nameOf(key item) string {
 func (db *DB) write(ctx context.Context, writes []*write) error {
 	for conflicts := 0; len(writes) > 0; {
 		n := min(len(writes), maxItems)
+		for writes[n-1].of != nil { // its binding comes after it
+			n--
+		}
 		left, conflict, err := db.try(ctx, writes[:n])
 		if err != nil {
 			return err
@@ -230,7 +243,7 @@ func (db *DB) try(ctx context.Context, writes []*write) (left []*write, conflict
 			return nil, false, refuse("%s: %s", code, aws.ToString(reason.Message))
 		}
 	}
-	return left, conflict, nil
+	return slices.DeleteFunc(left, (*write).idle), conflict, nil
 }
 
 // tryOne makes a write without a transaction, at half the price.
@@ -280,6 +293,9 @@ func (w *write) refused(it item) ([]*write, error) {
 }
 
 func (w *write) transactItem(table string) types.TransactWriteItem {
+	if w.announces {
+		return types.TransactWriteItem{Put: &types.Put{TableName: &table, Item: w.announcement(time.Now())}}
+	}
 	if w.put != nil {
 		p := &types.Put{TableName: &table, Item: w.put}
 		if w.exists != nil {
@@ -348,7 +364,7 @@ func (u *update) binding(b *keystore.Binding, s state) {
 	case older:
 		u.condition = "#last_seen <= :last_seen"
 	case absent:
-		u.condition = "attribute_not_exists(#last_seen) OR #last_seen <= :last_seen"
+		u.condition = "attribute_not_exists(#last_seen)"
 	}
 	u.assign("last_seen", micros(b.LastSeen))
 	u.assignOnce("first_seen", micros(b.FirstSeen))

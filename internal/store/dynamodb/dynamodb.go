@@ -10,6 +10,8 @@
 //	key#TENANT#X          KID                                 a content key
 //	content#TENANT#X      DIGEST of the content ID#IDENTITY   a binding
 //	kid#TENANT#X          KID#IDENTITY                        says where that binding is
+//	feed#TENANT           TIME in microseconds#IDENTITY       says when that binding was new
+//	note                  NAME                                a note of whoever follows the feed
 //
 // X is the first hexadecimal digit of sk. It spreads a tenant over sixteen
 // partitions that can be read one after the other in the order of sk. A
@@ -17,9 +19,13 @@
 // both. Content IDs are digested because they can be longer than a key of
 // DynamoDB, not to hide them.
 //
+// A binding that is new enters the feed in the same transaction. The feed of a
+// tenant is one partition, which bounds its new bindings to some hundred per
+// second.
+//
 // A key is created by a conditional write, which also returns the one that is
 // there already. Several writes of a Commit share a transaction, for the
-// round trips that it saves; nothing depends on its being one.
+// round trips that it saves; only the feed depends on its being one.
 //
 // Whoever serves needs the permissions GetItem, BatchGetItem, Query, PutItem
 // and UpdateItem on the table; [Migrate] needs CreateTable, DescribeTable and
@@ -54,6 +60,7 @@ type DB struct {
 	client  *sdk.Client
 	table   string
 	timeout time.Duration
+	settle  time.Duration
 	log     *slog.Logger
 	from    int // version of the layout before migrate
 	closed  atomic.Bool
@@ -73,6 +80,11 @@ type Options struct {
 	// means 10 seconds.
 	Timeout time.Duration
 
+	// Settle is how old a new binding has to be to be in the feed. It must be
+	// longer than any process's Timeout and the difference of their clocks
+	// together. Zero means 5 seconds more than Timeout.
+	Settle time.Duration
+
 	// Log hears of what does not fail a call. Nil discards.
 	Log *slog.Logger
 }
@@ -83,6 +95,8 @@ const (
 	attemptTimeout = 3 * time.Second
 	maxAttempts    = 6
 	maxIdle        = 64 // connections
+
+	clockDifference = 5 * time.Second // between processes, at most
 )
 
 // Open returns the table of a URL of the form
@@ -124,6 +138,9 @@ func connect(ctx context.Context, dsn string, o Options) (*DB, error) {
 	db := &DB{table: u.Host, timeout: o.Timeout, log: o.Log}
 	if db.timeout == 0 {
 		db.timeout = defaultTimeout
+	}
+	if db.settle = o.Settle; db.settle == 0 {
+		db.settle = db.timeout + clockDifference
 	}
 	if db.log == nil {
 		db.log = slog.New(slog.DiscardHandler)

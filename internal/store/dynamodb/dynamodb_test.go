@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"spekeasy/internal/store/storetest"
 	"spekeasy/internal/testserver"
@@ -108,6 +109,15 @@ func TestRacersInThreeProcesses(t *testing.T) {
 	openTest(t, dsn)
 	storetest.RaceProcesses(t, func(n int) *exec.Cmd {
 		return child(t, "race", dsn, fmt.Sprintf("DYNAMODB_TEST_RACERS=%d", n))
+	})
+}
+
+func TestFeed(t *testing.T) {
+	const settle = 500 * time.Millisecond
+	storetest.RunFeed(t, storetest.FeedOptions{Settle: settle}, func(t *testing.T) storetest.FeedStore {
+		db := openTest(t, newTable())
+		db.settle = settle
+		return db
 	})
 }
 

@@ -104,7 +104,7 @@ func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.Bindin
 		prefix, read = contentPrefix(f.ContentID), p.byContent
 	}
 	if after != "" && (!strings.HasPrefix(after, prefix) || !position(after)) {
-		return nil, "", fmt.Errorf("position %q: not one of a page of these bindings", after)
+		return nil, "", fmt.Errorf("position %.100q: %w", after, keystore.ErrPosition)
 	}
 	err := db.do(ctx, "reading bindings", func(ctx context.Context) error { return read(ctx, prefix, after) })
 	if err != nil {

@@ -19,6 +19,9 @@ import (
 	"spekeasy/internal/testserver"
 )
 
+// newest is the schema of this program.
+const newest = 2
+
 // TestMigrateFromEachSchema migrates databases that earlier releases left and
 // reads what is in them. Each release that changes the schema adds one.
 func TestMigrateFromEachSchema(t *testing.T) {
@@ -80,7 +83,7 @@ func TestMigrateAtOnce(t *testing.T) {
 					}
 				})
 				wg.Go(func() {
-					if _, to, err := Migrate(t.Context(), dsn); to != 1 || err != nil {
+					if _, to, err := Migrate(t.Context(), dsn); to != newest || err != nil {
 						t.Error(to, err)
 					}
 				})
@@ -88,7 +91,7 @@ func TestMigrateAtOnce(t *testing.T) {
 			wg.Wait()
 			db := openTest(t, dsn)
 			var versions int
-			if err := db.pool.QueryRow(t.Context(), "SELECT count(*) FROM spekeasy_schema").Scan(&versions); err != nil || versions != 1 {
+			if err := db.pool.QueryRow(t.Context(), "SELECT count(*) FROM spekeasy_schema").Scan(&versions); err != nil || versions != newest {
 				t.Errorf("%d migrations were recorded, %v", versions, err)
 			}
 		}
@@ -105,7 +108,7 @@ func TestMigrateAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	execSQL(t, dsn, "DELETE FROM spekeasy_schema")
-	if from, to, err := Migrate(t.Context(), dsn); from != 0 || to != 1 || err != nil {
+	if from, to, err := Migrate(t.Context(), dsn); from != 0 || to != newest || err != nil {
 		t.Fatal(from, to, err)
 	}
 	if got, err := db.Keys(t.Context(), "acme", []contentkey.KID{record(1).KID}); err != nil || len(got) != 1 {
@@ -167,7 +170,7 @@ func TestOpenRefuses(t *testing.T) {
 		err  error
 	}{
 		"not migrated":          {newDatabase(t, s), "run spekeasy migrate", nil},
-		"newer":                 {sql(migrated(), "INSERT INTO spekeasy_schema VALUES (99)"), "its schema 99 is newer than 1", nil},
+		"newer":                 {sql(migrated(), "INSERT INTO spekeasy_schema VALUES (99)"), "its schema 99 is newer than 2", nil},
 		"another encoding":      {latin, "encoding is LATIN1", nil},
 		"not durable":           {migrated() + "&synchronous_commit=off", "synchronous_commit", nil},
 		"read-only":             {migrated() + "&default_transaction_read_only=on", "read only", keystore.ErrUnavailable},

@@ -71,7 +71,7 @@ func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.Bindin
 	}
 	from, err := hex.DecodeString(after)
 	if err != nil || len(from) != 0 && len(from) != len(contentkey.KID{})+len(identified{}.id) {
-		return nil, "", fmt.Errorf("position %q: not one of a page of bindings", after)
+		return nil, "", fmt.Errorf("position %.100q: %w", after, keystore.ErrPosition)
 	}
 	kid := min(len(from), len(contentkey.KID{}))
 	query, args := pageQuery(f, []any{tenant, from[:kid], from[kid:], limit})

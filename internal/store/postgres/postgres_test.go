@@ -95,6 +95,19 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestFeed(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
+		storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore { return openTest(t, newDatabase(t, s)) })
+	})
+}
+
+// TestFeedSerializable runs the suite under the isolation of CockroachDB.
+func TestFeedSerializable(t *testing.T) {
+	storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore {
+		return openTest(t, newDatabase(t, servers[18])+"&default_transaction_isolation=serializable")
+	})
+}
+
 func TestCustodian(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newDatabase(t, s)) })

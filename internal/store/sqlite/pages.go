@@ -69,7 +69,7 @@ func (db *DB) PageBindings(ctx context.Context, tenant string, f keystore.Bindin
 	from := bindingPlace{kid: []byte{}} // before all others
 	if after != "" {
 		if err := from.parse(after); err != nil {
-			return nil, "", fmt.Errorf("position %q: %w", after, err)
+			return nil, "", fmt.Errorf("position %.100q: %w", after, keystore.ErrPosition)
 		}
 	}
 	args := []any{

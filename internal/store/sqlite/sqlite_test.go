@@ -63,6 +63,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestFeed(t *testing.T) {
+	storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestCustodian(t *testing.T) {
 	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept {
 		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
@@ -121,7 +127,7 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	wg.Wait()
 	db := openTest(t, path)
 	var versions int
-	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != 1 {
+	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != 2 {
 		t.Errorf("%d migrations were recorded, %v", versions, err)
 	}
 }
@@ -151,7 +157,7 @@ func TestForeignFiles(t *testing.T) {
 		text string
 		err  error
 	}{
-		newer:                            {"its schema 99 is newer than 1", nil},
+		newer:                            {"its schema 99 is newer than 2", nil},
 		other:                            {"the database of another program", nil},
 		text:                             {"not a database", keystore.ErrCorrupt},
 		dir:                              {"unable to open database file", keystore.ErrUnavailable},
