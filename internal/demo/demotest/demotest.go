@@ -102,11 +102,11 @@ func backends() app.Backends {
 	}
 }
 
-// patience is how long a browser may take for one thing.
-const patience = 20 * time.Second
+// patience is how long a browser may take for one thing on a busy machine.
+const patience = time.Minute
 
 // Browser starts a browser with a window of the given size, until the end of
-// the test. The context is for package chromedp; it ends after the given time.
+// the test. The context is for package chromedp.
 func Browser(t testing.TB, width, height int) context.Context {
 	t.Helper()
 	ctx, stop := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()),
@@ -135,14 +135,24 @@ func Eval[T any](t testing.TB, ctx context.Context, expression string) T {
 	return v
 }
 
-// Wait waits until an expression in the page is true.
+// Wait waits until an expression in the page is true. It asks again and again
+// from here, since a script that waits in the page may belong to the page
+// before.
 func Wait(t testing.TB, ctx context.Context, expression string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if _, err := chromedp.Run(ctx, chromedp.Poll[bool](expression, chromedp.WithPollingInterval(100*time.Millisecond), chromedp.WithPollingTimeout(patience))); err != nil {
-		said, _ := chromedp.Run(context.WithoutCancel(ctx), chromedp.Evaluate[string](`document.body.innerText.slice(0, 2000)`)) // may be gone
-		t.Fatalf("%s: %v; the page says\n%s", expression, err, said)
+	for {
+		is, err := chromedp.Run(limited, chromedp.Evaluate[bool]("Boolean("+expression+")"))
+		if is && err == nil {
+			return
+		}
+		select {
+		case <-limited.Done():
+			said, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`document.body.innerText.slice(0, 2000)`)) // may be gone
+			t.Fatalf("%s: not so after %s, %v; the page says\n%s", expression, patience, err, said)
+		case <-time.After(100 * time.Millisecond):
+		}
 	}
 }
 
