@@ -29,7 +29,8 @@ func newDemo(e *env) *cobra.Command {
 		Use:   "demo",
 		Short: "Start a key server, play the encryptors against it, show what they get",
 		Long: "Start a key server on a fresh embedded database, play MediaConvert and MediaPackage against it over\n" +
-			"HTTP, check every answer, and go on serving until interrupted. The credential is dev:dev.",
+			"HTTP, check every answer, and go on serving until interrupted, a page that plays a clip encrypted with\n" +
+			"such keys included. The credential is dev:dev.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := config.CheckLoopback(listen); err != nil {

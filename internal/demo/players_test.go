@@ -25,6 +25,9 @@ import (
 // players are where npm has put them.
 const players = "../../bin/npm/node_modules"
 
+// pictures is where those of the players are kept, to be looked at.
+const pictures = "../../bin/players"
+
 // stage is a server with streams and a page for each player.
 type stage struct {
 	*demotest.Server
@@ -112,10 +115,11 @@ func (s *stage) checkPicture(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *screenshots != "" {
-		if err := os.WriteFile(filepath.Join(*screenshots, name+".png"), b, 0o644); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.MkdirAll(pictures, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(pictures, name+".png"), b, 0o644); err != nil {
+		t.Fatal(err)
 	}
 	img, err := png.Decode(bytes.NewReader(b))
 	if err != nil {
