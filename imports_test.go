@@ -57,6 +57,8 @@ func TestImports(t *testing.T) {
 		"internal/metrics":     {"internal/keystore"},
 		"internal/telemetry":   {},
 		"internal/ops":         {},
+		"adminapi":             {"contentkey", "drm"},
+		"internal/admin":       {"adminapi", "contentkey", "internal/audit", "internal/auth", "internal/config", "internal/keystore", "internal/tenant"},
 		"internal/config":      {"internal/tenant"},
 
 		"internal/lambdahttp":     {"internal/auth"},

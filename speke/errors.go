@@ -64,6 +64,12 @@ const (
 // certificate that keys cannot be encrypted to (S2-ERR-38).
 func CertificateError(cause error) *Error { return invalid(textCertificate, cause) }
 
+// EncryptionError is the answer to a request for clear keys (SX-CKE-01) that
+// the key provider's policy does not hand out.
+func EncryptionError(cause error) *Error {
+	return invalid(textMissingElement+"DeliveryDataList", cause)
+}
+
 // ContractError is the answer to a request whose encryption contract the key
 // provider's policy does not allow (S2-ERR-18).
 func ContractError(cause error) *Error { return invalid(textContract, cause) }

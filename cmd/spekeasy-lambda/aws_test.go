@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -84,7 +85,7 @@ tenants:
 - id: acme
   credentials:
   - name: media-services
-    iam: {arns: ["arn:aws:iam::111122223333:role/drm-MediaPackageV2Role-1ABC"]}
+    iam: {arns: ["arn:aws:iam::111122223333:role/drm-MediaPackageV2Role-1ABC", "arn:aws:iam::111122223333:role/MediaConvert", "arn:aws:iam::111122223333:user/encoder"]}
   - name: encoder
     basic: {user: "${secretsmanager:` + secretARN + `#user}", password: "${secretsmanager:` + secretARN + `#password}"}
 `,
@@ -199,6 +200,33 @@ func event(t *testing.T, document []byte, password string) string {
 		"requestContext": map[string]any{"stage": "LATEST", "path": "/LATEST/speke/v2.0/copyProtection", "requestId": rand.Text(), "identity": identity},
 		"body":           document, "isBase64Encoded": true,
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// recordedEvent is an event as AWS sends it, with another body.
+func recordedEvent(t *testing.T, name string, document []byte) string {
+	t.Helper()
+	text, err := os.ReadFile("../../internal/lambdahttp/testdata/" + name + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e map[string]any
+	if err := json.Unmarshal(text, &e); err != nil {
+		t.Fatal(err)
+	}
+	e["body"], e["isBase64Encoded"] = document, true
+	for _, name := range []string{"headers", "multiValueHeaders"} {
+		if h, ok := e[name].(map[string]any); ok {
+			for _, version := range []string{"x-speke-version", "X-Speke-Version"} {
+				delete(h, version)
+			}
+			h["x-speke-version"] = map[string]any{"headers": "2.0", "multiValueHeaders": []string{"2.0"}}[name]
+		}
+	}
+	b, err := json.Marshal(e)
 	if err != nil {
 		t.Fatal(err)
 	}

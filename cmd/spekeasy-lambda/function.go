@@ -31,6 +31,10 @@ const (
 	secretsFor = 5 * time.Minute
 	doubtedFor = 20 * time.Second
 
+	// refreshTime bounds what a look at secrets takes from the request that
+	// waits for it.
+	refreshTime = 5 * time.Second
+
 	// flushEvery is the least time between writes of last-seen times.
 	flushEvery = 30 * time.Second
 
@@ -111,7 +115,7 @@ func (f *function) build(ctx context.Context) error {
 	log := slog.New(slog.NewJSONHandler(f.stderr, &slog.HandlerOptions{Level: c.Log.Level}))
 	a, err := app.New(ctx, c, f.backends(), "spekeasy/"+version, log)
 	if err != nil {
-		return err
+		return errors.Join(err, os.RemoveAll(c.Data))
 	}
 	old := f.app
 	f.app, f.secrets, f.log = a, secrets, log
@@ -211,6 +215,8 @@ func (f *function) refresh(ctx context.Context) {
 	if f.secrets.Empty() || age < doubtedFor || age < secretsFor && !f.doubtful {
 		return
 	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
 	f.checked, f.doubtful = f.now(), false
 	changed, err := f.secrets.Changed(ctx)
 	if err == nil && changed {
@@ -218,6 +224,7 @@ func (f *function) refresh(ctx context.Context) {
 	}
 	switch {
 	case err != nil:
+		f.doubtful = true // soon again
 		f.log.Error("secrets not read again; the ones before serve", "error", err)
 	case changed:
 		f.log.Info("secrets have changed")

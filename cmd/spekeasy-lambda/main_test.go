@@ -70,6 +70,19 @@ func TestFunction(t *testing.T) {
 	if again := parse(t, l.invoke(event(t, document(t), "swordfish-1"))); again.Body != first.Body {
 		t.Errorf("by another credential: %+v", again)
 	}
+	for _, name := range []string{"rest-iam", "http-iam", "function-url-iam"} {
+		if r := parse(t, l.invoke(recordedEvent(t, name, document(t)))); r.Body != first.Body {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	if r := parse(t, l.invoke(strings.ReplaceAll(event(t, document(t), ""), "speke/v2.0/copyProtection", "vod"))); r.Body != first.Body {
+		t.Errorf("under the path of Insys' gateway: %+v", r)
+	}
+	for _, name := range []string{"alb", "alb-multi-value", "rest-custom-domain"} { // who it is they do not say
+		if r := parse(t, l.invoke(recordedEvent(t, name, document(t)))); r.StatusCode != 401 {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
 	if r := parse(t, l.invoke(event(t, document(t), "swordfish-9"))); r.StatusCode != 401 {
 		t.Errorf("wrong password: %d", r.StatusCode)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"spekeasy/adminapi"
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/config"
@@ -177,21 +180,28 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
 	var f auditFilter
 	var asJSON bool
+	var remote clientFlags
 	cmd := &cobra.Command{
 		Use:   "query [DIR]",
 		Short: "Find records",
 		Long: "Print the records that match all of the flags, oldest first. The table has the first key ID of each\n" +
-			"record; --json prints the records as they were written, one per line.",
+			"record; --json prints the records as they were written, one per line. With --server it asks a running\n" +
+			"server's admin API, as the credential in SPEKEASY_ADMIN or --credential-file.",
 		Example: "  spekeasy audit query data/audit --content movie-7 --since 30d\n" +
 			"  spekeasy audit query --config spekeasy.yaml --kid 8d0f4cdb-2b04-4b77-bdb1-0b2a5a2ac9c1 --json\n" +
 			"  spekeasy audit query data/audit --denied --since 24h",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := dir(args)
+		RunE: func(cmd *cobra.Command, args []string) error {
+			q, err := f.query(time.Now())
 			if err != nil {
 				return err
 			}
-			q, err := f.query(time.Now())
+			if remote.server != "" {
+				return remote.call(e, func(ctx context.Context, c *adminapi.Client, _ []string) error {
+					return printRemote(ctx, e, c, q, f.kid, asJSON)
+				})(cmd, args)
+			}
+			path, err := dir(args)
 			if err != nil {
 				return err
 			}
@@ -199,6 +209,9 @@ func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
+	fl.StringVar(&remote.server, "server", "", "`URL` of a server's admin listener")
+	fl.StringVar(&remote.credentialFile, "credential-file", "", "`file` with NAME:PASSWORD of an admin credential")
+	fl.StringVar(&f.q.Admin, "admin", "", "`name` of the admin credential")
 	fl.StringVar(&f.q.ContentID, "content", "", "content `ID`")
 	fl.StringVar(&f.kid, "kid", "", "`key ID`, answered or asked for")
 	fl.StringVar(&f.q.Credential, "credential", "", "`name` of the credential")
@@ -234,11 +247,45 @@ func newAuditExport(e *env, dir func([]string) (string, error)) *cobra.Command {
 	return cmd
 }
 
+// printRemote is printRecords for a server's log.
+func printRemote(ctx context.Context, e *env, c *adminapi.Client, q *audit.Query, kid string, asJSON bool) error {
+	out := bufio.NewWriterSize(e.stdout, 64<<10)
+	if !asJSON {
+		writeHead(out)
+	}
+	list := func(p adminapi.PageRequest) (*adminapi.Page[adminapi.AuditRecord], error) {
+		return c.Audit(ctx, adminapi.AuditQuery{
+			ContentID: q.ContentID, KID: kid, Tenant: q.Tenant, Credential: q.Credential, Admin: q.Admin, RequestID: q.RequestID,
+			Since: q.Since, Until: q.Until, Denied: q.Denied,
+		}, p)
+	}
+	for text, err := range adminapi.All(list) {
+		if err != nil {
+			return errors.Join(out.Flush(), err)
+		}
+		if asJSON {
+			out.Write(text)     //nolint:errcheck // Flush reports it
+			out.WriteByte('\n') //nolint:errcheck // Flush reports it
+			continue
+		}
+		var r audit.Record
+		if err := json.Unmarshal(text, &r); err != nil {
+			return errors.Join(out.Flush(), fmt.Errorf("a record: %w", err))
+		}
+		printRecord(out, &r) //nolint:errcheck // Flush reports it
+	}
+	return out.Flush()
+}
+
+func writeHead(out *bufio.Writer) {
+	writeRow(out, "TIME", "RESULT", "TENANT", "CREDENTIAL", "CONTENT", "KEY ID", "PROTECTION", "FROM", "REQUEST", "") //nolint:errcheck // Flush reports it
+}
+
 // printRecords prints what a query finds, as it is found: there may be much.
 func printRecords(e *env, q *audit.Query, dir string, asJSON bool) error {
 	out := bufio.NewWriterSize(e.stdout, 64<<10)
 	if !asJSON {
-		writeRow(out, "TIME", "RESULT", "TENANT", "CREDENTIAL", "CONTENT", "KEY ID", "PROTECTION", "FROM", "REQUEST", "") //nolint:errcheck // Flush reports it
+		writeHead(out)
 	}
 	err := q.Run(dir, func(text []byte, r *audit.Record) (err error) {
 		if asJSON {
@@ -275,8 +322,15 @@ func printRecord(out *bufio.Writer, r *audit.Record) error {
 			kids += fmt.Sprintf(" +%d", n-1)
 		}
 	}
+	rest := plain(r.Error)
+	if r.Admin != "" {
+		rest = strings.TrimSpace("by " + plain(r.Admin) + " " + plain(r.Change) + " " + rest)
+		if r.Status != 0 {
+			result += " " + strconv.Itoa(r.Status)
+		}
+	}
 	return writeRow(out, r.Time.Format("2006-01-02T15:04:05Z"), result, cell(r.Tenant), cell(r.Credential),
-		cell(r.ContentID), kids, cell(r.Protection), cell(r.Remote), cell(r.RequestID), plain(r.Error))
+		cell(r.ContentID), kids, cell(r.Protection), cell(r.Remote), cell(r.RequestID), rest)
 }
 
 // cell is a text of a table, "-" for none.

@@ -21,7 +21,7 @@ func newInit(e *env) *cobra.Command {
 		Use:   "init DIR",
 		Short: "Write a configuration with a first tenant and its credential",
 		Long: "Write DIR/spekeasy.yaml, with every setting, its default and its meaning, for a server that keeps its\n" +
-			"keys in DIR/data. It has one tenant, whose password is shown once and kept only as a hash. A file that\n" +
+			"keys in DIR/data. It has one tenant and an admin, whose passwords are shown once and kept only as hashes. A file that\n" +
 			"exists is left alone.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error { return e.initialize(args[0], tenantID) },
@@ -89,13 +89,18 @@ Next:
 // firstCredentials makes the credentials of a new configuration. secrets is
 // what to show, a line each.
 func firstCredentials(i config.Initial) (initial config.Initial, secrets string, err error) {
-	password := rand.Text()
-	hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.DefaultCost)
-	if err != nil {
-		return i, "", errors.New("the password could not be hashed")
+	var passwords, hashes [2]string
+	for n := range passwords {
+		passwords[n] = rand.Text()
+		hash, err := bcrypt.GenerateFromPassword([]byte(passwords[n]), bcrypt.DefaultCost)
+		if err != nil {
+			return i, "", errors.New("the password could not be hashed")
+		}
+		hashes[n] = string(hash)
 	}
-	i.PasswordHash = string(hash)
-	return i, fmt.Sprintf("  tenant %s, HTTP Basic: user %s, password %s\n", i.Tenant, i.Tenant, password), nil
+	i.PasswordHash, i.AdminHash = hashes[0], hashes[1]
+	return i, fmt.Sprintf("  tenant %s, HTTP Basic: user %s, password %s\n  admin API, HTTP Basic: user root, password %s\n",
+		i.Tenant, i.Tenant, passwords[0], passwords[1]), nil
 }
 
 // shellWord quotes a path for a shell where it needs that.

@@ -16,6 +16,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/packager"
+	"spekeasy/internal/tenant"
 )
 
 func newKeys(e *env) *cobra.Command {
@@ -325,7 +326,10 @@ func newKeysRewrap(e *env) *cobra.Command {
 			"the key manager rotated without changing its name.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.keystore(cmd.Context(), e, "", false, func(_ *keystore.Keystore, custody *keystore.Custody) error {
+			return f.keystore(cmd.Context(), e, "", false, func(k *keystore.Keystore, custody *keystore.Custody) error {
+				if documents, ok := custody.Store().(tenant.Store); ok {
+					o.Secrets = tenant.NewResealer(documents, tenant.NewVault(k), time.Now)
+				}
 				p := newProgress(e.stderr)
 				o.Progress = func(r keystore.RewrapReport) {
 					p.show(-1, fmt.Sprintf("%d content keys looked at, %d sealed anew", r.Looked, r.Resealed))
@@ -360,6 +364,9 @@ func printRewrap(w io.Writer, r *keystore.RewrapReport, dryRun bool) error {
 	} else {
 		line("done: %s made, %s of %d sealed anew, %s rewrapped, %d removed", count(r.NewDataKeys, "data key", "data keys"),
 			count(r.Resealed, "content key", "content keys"), r.Looked, count(r.Rewrapped, "data key", "data keys"), r.Removed)
+		if r.Secrets > 0 {
+			line("and %s of tenants sealed anew", count(r.Secrets, "secret", "secrets"))
+		}
 		if r.Left > 0 {
 			line("left: %s under an older data key; run this again", count(r.Left, "content key", "content keys"))
 		}

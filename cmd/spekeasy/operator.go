@@ -72,11 +72,23 @@ func (f *operatorFlags) operate(ctx context.Context, e *env, run func(*config.Co
 // checked before anything is opened.
 func (f *operatorFlags) keystore(ctx context.Context, e *env, tenantID string, create bool, run func(*keystore.Keystore, *keystore.Custody) error) error {
 	return f.operate(ctx, e, func(c *config.Config, o *app.Operator) error {
-		if err := checkTenant(c, tenantID); err != nil {
-			return err
+		unknown := checkTenant(c, tenantID)
+		if errors.Is(unknown, keystore.ErrTenant) {
+			return unknown
 		}
-		if err := o.OpenStore(ctx, create); err != nil {
-			return err
+		if err := o.OpenStore(ctx, create && unknown == nil); err != nil {
+			return errors.Join(unknown, err)
+		}
+		if unknown != nil {
+			documents, ok := o.Store.(tenant.Store)
+			if !ok {
+				return unknown
+			}
+			if _, err := documents.Document(ctx, tenant.KindTenant, tenantID); errors.Is(err, tenant.ErrAbsent) {
+				return unknown
+			} else if err != nil {
+				return err
+			}
 		}
 		k, err := o.Keystore(ctx, create, keystore.Options{CacheBytes: -1})
 		if err != nil {
@@ -94,14 +106,16 @@ func (f *operatorFlags) keystore(ctx context.Context, e *env, tenantID string, c
 // a slip does not make one. Without a configuration file every name will do.
 func checkTenant(c *config.Config, id string) error {
 	known := func(t tenant.Settings) bool { return t.ID == id }
-	switch {
-	case id == "": // all of them
+	if id == "" { // all of them
 		return nil
-	case len(c.Tenants) > 0 && !slices.ContainsFunc(c.Tenants, known):
-		return fmt.Errorf("tenant %q is not in the configuration", id)
-	default:
-		return keystore.CheckTenant(id)
 	}
+	if err := keystore.CheckTenant(id); err != nil {
+		return err
+	}
+	if len(c.Tenants) > 0 && !slices.ContainsFunc(c.Tenants, known) {
+		return fmt.Errorf("tenant %q is not in the configuration", id)
+	}
+	return nil
 }
 
 // addTenant adds the flag of commands that work on one tenant.

@@ -115,6 +115,9 @@ func (e *env) serve(ctx context.Context, l net.Listener, c *config.Config, load 
 		return err
 	}
 	log.Info("serving", "address", l.Addr().String(), "version", fullVersion(), "store", place(a.Store), "key_manager", place(a.KEK))
+	if load == nil { // --dev
+		a.AdminOnMain()
+	}
 	if load != nil {
 		defer reloadOn(syscall.SIGHUP, func() { reload(a, load, level, log) })()
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"spekeasy/internal/config"
+	"spekeasy/internal/server"
 )
 
 const (
@@ -355,6 +356,70 @@ func TestMigration(t *testing.T) {
 }
 
 var named = regexp.MustCompile("`(?:output |parameter )?([A-Z][A-Za-z0-9]+)`")
+
+// The URLs that the stack promises are answered, and the examples use them.
+func TestURLs(t *testing.T) {
+	s := read(t, "template.yaml").with(t, choices["key server"])
+	promised := map[string]bool{}
+	for name, o := range s.Outputs {
+		url, ok := s.eval(at(o, "Value")).(string)
+		if !ok || !strings.HasPrefix(url, "https://") {
+			continue
+		}
+		promised[url] = true
+		_, path, _ := strings.Cut(url, "/LATEST")
+		if !slices.ContainsFunc(server.Routes(), func(r server.Route) bool { return r.Path == path && r.Method == "POST" }) {
+			t.Errorf("output %s: nobody answers %s", name, path)
+		}
+	}
+	if len(promised) != 4 {
+		t.Errorf("URLs %v", promised)
+	}
+	examples, err := filepath.Glob("../../examples/aws/*.json")
+	if err != nil || len(examples) < 15 {
+		t.Fatal(examples, err)
+	}
+	for _, file := range examples {
+		for _, url := range regexp.MustCompile(`https://[^"]+`).FindAllString(readText(t, file), -1) {
+			if !promised[url] {
+				t.Errorf("%s: %s is no output of the stack", file, url)
+			}
+		}
+	}
+}
+
+// What the guides link to is there.
+func TestLinks(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/aws/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatal(pages, err)
+	}
+	for _, page := range pages {
+		for _, m := range regexp.MustCompile(`\]\(([^)#]*)(#[^)]*)?\)`).FindAllStringSubmatch(readText(t, page), -1) {
+			target := filepath.Join(filepath.Dir(page), m[1])
+			if m[1] == "" {
+				target = page
+			}
+			info, err := os.Stat(target)
+			if err != nil {
+				t.Errorf("%s: %v", page, err)
+				continue
+			}
+			if m[2] == "" || info.IsDir() {
+				continue
+			}
+			anchor := false
+			for line := range strings.Lines(readText(t, target)) {
+				title, ok := strings.CutPrefix(strings.TrimLeft(strings.TrimSpace(line), "#"), " ")
+				slug := strings.ReplaceAll(regexp.MustCompile(`[^a-z0-9 -]`).ReplaceAllString(strings.ToLower(title), ""), " ", "-")
+				anchor = anchor || ok && strings.HasPrefix(line, "#") && "#"+slug == m[2]
+			}
+			if !anchor {
+				t.Errorf("%s: there is no %s in %s", page, m[2], target)
+			}
+		}
+	}
+}
 
 // Guides and examples name no output that there is not.
 func TestGuidesNameWhatThereIs(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"runtime"
 	"time"
 
+	"spekeasy/internal/admin"
 	"spekeasy/internal/config"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
@@ -64,10 +65,13 @@ type App struct {
 	Health *ops.Health
 	Admin  *http.ServeMux // of the admin listener, for more to be mounted on; nil without one
 
+	AdminAPI *admin.API
+
 	log      *slog.Logger
+	store    keystore.Store
 	watch    watch
-	listener *listenerTLS                  // nil for plain HTTP
-	admin    net.Listener                  // nil for none
+	listener *listenerTLS // nil for plain HTTP
+	admin    net.Listener
 	close    []func(context.Context) error // in the order of opening
 	onDrain  []func()                      // when no new requests come
 	beside   []func(context.Context)       // run while serving
@@ -97,8 +101,11 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
-	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	recorder := a.watch.recorded(audited)
+	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
+		return nil, err
+	}
+	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
 	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
 	if err := a.mountPlayback(s, recorder); err != nil {
@@ -161,6 +168,7 @@ func (a *App) openKeystore(ctx context.Context, b Backends) error {
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
+	a.store = o.Store
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
 }

@@ -63,12 +63,12 @@ func (f *flooded) ask(name string) (int, error) {
 	return res.StatusCode, err
 }
 
-// p99 is how long the quiet tenant waits while so many connections of the
-// noisy one send requests.
-func (f *flooded) p99(t *testing.T, connections int) (p99 time.Duration, refused int64) {
+// flood has connections of the noisy tenant send requests until the end is
+// called, which returns how many were answered and how many were too many.
+func (f *flooded) flood(t *testing.T, connections int) (end func() (answered, refused int64)) {
 	t.Helper()
 	stop := make(chan struct{})
-	var turned atomic.Int64
+	var answered, refused atomic.Int64
 	var flood sync.WaitGroup
 	for range connections {
 		flood.Go(func() {
@@ -83,58 +83,70 @@ func (f *flooded) p99(t *testing.T, connections int) (p99 time.Duration, refused
 					t.Error(err)
 					return
 				}
-				if status == http.StatusTooManyRequests {
-					turned.Add(1)
-					time.Sleep(100 * time.Millisecond) // a tenth of what Retry-After says
+				switch status {
+				case http.StatusOK:
+					answered.Add(1)
+				case http.StatusTooManyRequests:
+					refused.Add(1)
+					time.Sleep(200 * time.Millisecond) // a fifth of what Retry-After says
 				}
 			}
 		})
 	}
-	time.Sleep(50 * time.Millisecond)
-	var all []time.Duration
-	for range 100 {
-		start := time.Now()
-		status, err := f.ask("quiet")
-		all = append(all, time.Since(start))
-		if err != nil || status != http.StatusOK {
-			t.Errorf("the quiet tenant: %d, %v", status, err)
-		}
-		time.Sleep(time.Millisecond)
+	time.Sleep(100 * time.Millisecond)
+	return func() (int64, int64) {
+		close(stop)
+		flood.Wait()
+		return answered.Load(), refused.Load()
 	}
-	close(stop)
-	flood.Wait()
-	slices.Sort(all)
-	return all[98], turned.Load()
 }
 
-// TestFlood: one tenant's flood of new keys leaves another's p99 where it was,
-// if the one has limits, and does not if it has none. The machine has others
-// to serve, which can only make times longer, so that the shortest of each
-// kind are compared.
+// latencies are the p99 of the quiet tenants of several servers, which are
+// asked by turns, so that whatever else the machine does hits them all.
+func latencies(t *testing.T, servers ...*flooded) (p99 []time.Duration) {
+	t.Helper()
+	all := make([][]time.Duration, len(servers))
+	for range 100 {
+		for i, f := range servers {
+			start := time.Now()
+			status, err := f.ask("quiet")
+			all[i] = append(all[i], time.Since(start))
+			if err != nil || status != http.StatusOK {
+				t.Errorf("the quiet tenant: %d, %v", status, err)
+			}
+		}
+	}
+	for _, l := range all {
+		slices.Sort(l)
+		p99 = append(p99, l[98])
+	}
+	return p99
+}
+
+// TestFlood: one tenant's flood of new keys leaves another's p99 where it was.
+// Where it was is what another server of the same kind, which nobody floods,
+// has at the same time. A machine that is busy elsewhere can disturb a round,
+// so there may be several. What a flood does without limits is told by the
+// test of package server, whose time is its own.
 func TestFlood(t *testing.T) {
-	const connections = 64
-	bare := newFlooded(t, tenant.Limits{})
-	held := newFlooded(t, tenant.Limits{Settings: limit.Settings{Rate: 50, Concurrency: 2}})
-	alone, beside, unlimited := time.Hour, time.Hour, time.Hour
-	var refused int64
-	for round := 0; round < 3 || round < 8 && beside > 2*alone; round++ {
-		p99, _ := held.p99(t, 0)
-		alone = min(alone, p99)
-		p99, n := held.p99(t, connections)
-		beside, refused = min(beside, p99), refused+n
-	}
-	for range 2 {
-		p99, _ := bare.p99(t, connections)
-		unlimited = min(unlimited, p99)
-	}
-	t.Logf("p99 alone %s, beside a flood with limits %s (%d refused), beside one without %s", alone, beside, refused, unlimited)
-	if beside > 2*alone+5*time.Millisecond {
-		t.Errorf("p99 is %s alone and %s beside a flood with limits", alone, beside)
-	}
-	if unlimited < 3*beside {
-		t.Errorf("p99 is %s beside a flood without limits: this test would show nothing", unlimited)
-	}
-	if refused < 100 {
-		t.Errorf("only %d requests were one too many: that is no flood", refused)
+	const connections, rounds, rate = 48, 6, 20
+	free := newFlooded(t, tenant.Limits{})
+	held := newFlooded(t, tenant.Limits{Settings: limit.Settings{Rate: rate, Concurrency: 2}})
+	latencies(t, free, held) // connections and caches
+	for round := 1; ; round++ {
+		start := time.Now()
+		end := held.flood(t, connections)
+		p99 := latencies(t, free, held)
+		answered, refused := end()
+		t.Logf("p99 %s, beside a flood %s; of the flood %d were answered, %d refused", p99[0], p99[1], answered, refused)
+		if most := rate * (time.Since(start).Seconds() + 1); float64(answered) > most || refused < connections {
+			t.Errorf("of the flood %d were answered, which may be %.0f, and %d refused", answered, most, refused)
+		}
+		if p99[1] <= 2*p99[0] {
+			return
+		}
+		if round == rounds {
+			t.Fatal("another tenant has to wait for the flood")
+		}
 	}
 }

@@ -63,8 +63,13 @@ func TestCustomersChange(t *testing.T) {
 	}
 	for name, f := range map[string]func() error{
 		"the same ID twice": func() error { return c.Configure(file(withPassword("b", "2"))) },
-		"a bad tenant":      func() error { return c.SetStored([]tenant.Settings{{ID: "No!"}}) },
-		"a bad credential":  func() error { return c.SetStored([]tenant.Settings{withPassword("c", "")}) },
+		"a bad tenant":      func() error { return c.Configure(file(tenant.Settings{ID: "No!"})) },
+		"a bad credential":  func() error { return c.Configure(file(withPassword("c", ""))) },
+		"a user who is taken": func() error {
+			other := withPassword("b", "2")
+			other.ID = "d"
+			return c.Configure(file(withPassword("a", "2"), other))
+		},
 	} {
 		before := c.Now()
 		if err := f(); err == nil || !strings.Contains(err.Error(), "tenant") {
@@ -76,6 +81,14 @@ func TestCustomersChange(t *testing.T) {
 	}
 	if opens(t, c, "a", "2") != "a" || opens(t, c, "b", "1") != "b" {
 		t.Error("after faults not as before")
+	}
+	bad := withPassword("a", "3")
+	bad.ID = "e"
+	if err := c.SetStored([]tenant.Settings{withPassword("b", "1"), {ID: "No!"}, withPassword("a", "3"), bad, withPassword("f", "1")}); err != nil {
+		t.Fatal(err)
+	}
+	if faults := c.Now().Faults; len(faults) != 3 || opens(t, c, "a", "2") != "a" || opens(t, c, "a", "3") != "" || opens(t, c, "f", "1") != "f" {
+		t.Errorf("stored tenants that cannot be used: %+v", faults)
 	}
 	if err := c.SetStored(nil); err != nil || opens(t, c, "b", "1") != "" {
 		t.Error("a tenant that is gone is let in", err)

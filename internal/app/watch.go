@@ -211,6 +211,7 @@ func (a *App) ListenAdmin(ctx context.Context, main net.Addr) error {
 	}
 	loopback := config.CheckLoopback(l.Addr().String()) == nil
 	a.Admin = ops.NewMux(a.Health, a.watch.metrics.Handler(), loopback || a.Config.Admin.Pprof)
+	a.mountAdmin(a.Admin, loopback)
 	a.admin = l
 	a.onClose(func(context.Context) error {
 		if err := l.Close(); !errors.Is(err, net.ErrClosed) {

@@ -30,9 +30,25 @@ var ErrUnavailable = errors.New("audit log unavailable")
 // Events. A key request and a player's call are recorded whether they were
 // answered or refused; the others are the log's own.
 const (
-	KeyRequest  = "key_request"
-	License     = "license" // a player asked; Profile is the route
-	AdminChange = "admin_change"
+	KeyRequest = "key_request"
+	License    = "license" // a player asked; Profile is the route
+
+	// Of the admin API. They are recorded before the change; one that fails
+	// then is recorded again as failed, with the same request ID.
+	AdminDenied      = "admin_denied" // nobody it knows, or one who may not
+	TenantCreate     = "tenant_create"
+	TenantUpdate     = "tenant_update"
+	TenantDelete     = "tenant_delete"
+	CredentialCreate = "credential_create"
+	CredentialRotate = "credential_rotate"
+	CredentialUpdate = "credential_update"
+	CredentialRevoke = "credential_revoke"
+	AdminCreate      = "admin_create"
+	AdminRevoke      = "admin_revoke"
+	KeyDelete        = "key_delete"
+	KeyUndelete      = "key_undelete"
+	KeyPurge         = "key_purge"
+	KeyExport        = "key_export"
 
 	serverStart = "server_start" // a process goes on with the log
 	serverStop  = "server_stop"  // it ended in order
@@ -68,8 +84,11 @@ type Record struct {
 	Tenant     string `json:"tenant,omitzero"`
 	Credential string `json:"credential,omitzero"` // its name
 	Brand      string `json:"brand,omitzero"`      // the application below the tenant that the request names
+	Admin      string `json:"admin,omitzero"`      // of the admin API: whose credential it was
+	Role       string `json:"role,omitzero"`       // and what that may do
+	Change     string `json:"change,omitzero"`     // what was changed, in words; never a secret
 
-	Profile    string           `json:"profile,omitzero"` // SPEKE version
+	Profile    string           `json:"profile,omitzero"` // SPEKE version, or the protocol of a packager
 	ContentID  string           `json:"content_id,omitzero"`
 	Scheme     string           `json:"scheme,omitzero"`
 	KIDs       []contentkey.KID `json:"kids,omitempty"`           // answered; of a refusal, asked for

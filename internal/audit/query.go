@@ -21,6 +21,8 @@ type Query struct {
 	Credential string
 	Tenant     string
 	RequestID  string
+	Admin      string
+	After      uint64    // records with a higher number
 	Since      time.Time // not before
 	Until      time.Time // before
 	Denied     bool      // refused or failed
@@ -64,6 +66,7 @@ func (q *Query) filter() *filter {
 		{`"credential":"`, clip(q.Credential, maxShort)},
 		{`"tenant":"`, clip(q.Tenant, maxShort)},
 		{`"request_id":"`, clip(q.RequestID, maxShort)},
+		{`"admin":"`, clip(q.Admin, maxShort)},
 	} {
 		if m.value != "" {
 			f.must = append(f.must, appendText(nil, m.name, m.value))
@@ -174,7 +177,7 @@ func (f *filter) segment(s *segment, yield func([]byte, *Record) error) error {
 
 // mayMatch is the cheap part of matching.
 func (f *filter) mayMatch(l *line, text []byte) bool {
-	if f.since != "" && string(l.time) < f.since || f.until != "" && string(l.time) >= f.until {
+	if l.seq <= f.q.After || f.since != "" && string(l.time) < f.since || f.until != "" && string(l.time) >= f.until {
 		return false
 	}
 	for _, part := range f.must {
@@ -189,7 +192,7 @@ func (f *filter) matches(r *Record) bool {
 	q := f.q
 	is := func(want, have string) bool { return want == "" || want == have }
 	return is(Clip(q.ContentID), r.ContentID) && is(clip(q.Credential, maxShort), r.Credential) &&
-		is(clip(q.Tenant, maxShort), r.Tenant) && is(clip(q.RequestID, maxShort), r.RequestID) &&
+		is(clip(q.Tenant, maxShort), r.Tenant) && is(clip(q.RequestID, maxShort), r.RequestID) && is(clip(q.Admin, maxShort), r.Admin) &&
 		(q.KID == contentkey.KID{} || slices.Contains(r.KIDs, q.KID) || slices.Contains(r.Requested, q.KID)) &&
 		(!q.Denied || r.Result == Refused || r.Result == Failed)
 }

@@ -87,6 +87,11 @@ type Options struct {
 	// What clients and strangers have done with it still counts: failed
 	// attempts, nonces, passwords that were checked, tokens that it issued.
 	Former *Authenticator
+
+	// Faulty is told of a credential that cannot be used, such as one that
+	// another tenant has too, and that is left out. Without Faulty it is an
+	// error.
+	Faulty func(tenantID, credential string, err error)
 }
 
 // Authenticator lets requests in by the credentials that it was made with.
@@ -102,6 +107,7 @@ type Authenticator struct {
 	bearer   *bearer
 	mtls     *mtls
 	delivery *delivery
+	grants   []*grant
 }
 
 // method is one way in.
@@ -159,8 +165,12 @@ func New(customers []tenant.Settings, o Options) (*Authenticator, error) {
 		t := &customers[i]
 		for j := range t.Credentials {
 			c := &t.Credentials[j]
-			if err := a.add(t.ID, c); err != nil {
+			err := a.add(t.ID, c)
+			if err != nil && o.Faulty == nil {
 				return nil, fmt.Errorf("tenant %s: credential %q: %w", t.ID, c.Name, err)
+			}
+			if err != nil {
+				o.Faulty(t.ID, c.Name, err)
 			}
 		}
 	}
@@ -195,6 +205,7 @@ func (a *Authenticator) add(tenantID string, c *tenant.Credential) error {
 			if err := m.add(g, c); err != nil {
 				return err
 			}
+			a.grants = append(a.grants, g)
 			a.remind(g, a.now())
 			return nil
 		}
@@ -298,6 +309,15 @@ func (a *Authenticator) remind(g *grant, now time.Time) {
 		text = "credential has expired"
 	}
 	a.log.Warn(text, "tenant", g.Tenant, "credential", g.Credential, "expires", end)
+}
+
+// Remind writes to the log which credentials end soon, also those that nobody
+// uses; each is named once a day.
+func (a *Authenticator) Remind() {
+	now := a.now()
+	for _, g := range a.grants {
+		a.remind(g, now)
+	}
 }
 
 // refusal is a credential that was shown and opened nothing. It is for logs:

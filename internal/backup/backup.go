@@ -11,7 +11,8 @@
 //	{"data_key":{...}}            of a tenant, then
 //	{"binding":{...}}             its bindings, then
 //	{"key":{...}}                 its records, data keys that are new by now between them
-//	{"end":{"data_keys":n,"bindings":n,"keys":n,"sha256":...}}
+//	{"document":{...}}            tenants, credentials and admins, after all of those
+//	{"end":{"data_keys":n,"bindings":n,"keys":n,"documents":n,"sha256":...}}
 //
 // where the digest is over all lines before the last one. A backup is made
 // while the store is in use. It holds everything that was there when it
@@ -42,7 +43,7 @@ import (
 
 // Version is the format that this program writes, and the newest that it
 // reads.
-const Version = 1
+const Version = 2
 
 // Source is a store that can be backed up.
 type Source interface {
@@ -62,6 +63,8 @@ type Counts struct {
 	DataKeys int `json:"data_keys"`
 	Bindings int `json:"bindings"`
 	Keys     int `json:"keys"`
+
+	Documents int `json:"documents,omitempty"` // tenants, credentials and admins, deleted ones included
 }
 
 // ErrNotFounded reports a store in which no keys were ever kept.
@@ -74,6 +77,8 @@ type line struct {
 	Binding *binding `json:"binding,omitempty"`
 	Key     *record  `json:"key,omitempty"`
 	End     *end     `json:"end,omitempty"`
+
+	Document *document `json:"document,omitempty"`
 }
 
 type dataKey struct {
@@ -142,7 +147,7 @@ func Write(ctx context.Context, store Source, h Header, w io.Writer, to []age.Re
 	if err != nil {
 		return Counts{}, err
 	}
-	out := &writer{store: store, w: bufio.NewWriterSize(zipped, 64<<10), hash: sha256.New(), progress: progress}
+	out := &writer{store: store, w: bufio.NewWriterSize(zipped, 64<<10), hash: sha256.New(), progress: progress, known: make(map[string]map[uint32]bool)}
 	h.Version, h.Created = Version, h.Created.UTC()
 	if err := out.all(ctx, &h); err != nil {
 		return Counts{}, err
@@ -157,6 +162,7 @@ type writer struct {
 	hash     hash.Hash
 	counts   Counts
 	progress func(Counts)
+	known    map[string]map[uint32]bool // data keys that are written, by tenant
 }
 
 func (o *writer) all(ctx context.Context, h *Header) error {
@@ -171,6 +177,9 @@ func (o *writer) all(ctx context.Context, h *Header) error {
 			return err
 		}
 	}
+	if err := o.documents(ctx); err != nil {
+		return err
+	}
 	return o.line(&line{End: &end{o.counts, hex.EncodeToString(o.hash.Sum(nil))}})
 }
 
@@ -178,6 +187,7 @@ func (o *writer) all(ctx context.Context, h *Header) error {
 // is written whose record is not; data keys before the records under them.
 func (o *writer) tenant(ctx context.Context, tenant string) error {
 	known := make(map[uint32]bool)
+	o.known[tenant] = known
 	if err := o.dataKeys(ctx, tenant, known); err != nil {
 		return err
 	}

@@ -24,6 +24,7 @@ import (
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kms/envkey"
 	"spekeasy/internal/store/sqlite"
+	"spekeasy/internal/tenant"
 )
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 123456000, time.UTC)
@@ -149,7 +150,66 @@ func rows(t testing.TB, s backup.Source) (all []any) {
 			all = append(all, page)
 		}
 	}
+	for _, kind := range []tenant.Kind{tenant.KindTenant, tenant.KindCredential, tenant.KindAdmin} {
+		page, err := s.(tenant.Store).PageDocuments(t.Context(), kind, "", "", 100)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, page)
+	}
 	return all
+}
+
+// addDocuments adds a document of each kind to a store. Two of them have
+// secrets; one is a tombstone; answers are not worth a backup.
+func addDocuments(t testing.TB, s tenant.Store, k *keystore.Keystore) {
+	t.Helper()
+	vault := tenant.NewVault(k)
+	var all [5]tenant.Document
+	for i := range all {
+		all[i].Version, all[i].Changed = uint64(i+1), noon
+	}
+	if err := vault.Settings(t.Context(), &all[0], &tenant.Settings{ID: "acme", KeySource: tenant.KeySource{Kind: "hkdf", Seed: "seed of acme"}}); err != nil {
+		t.Fatal(err)
+	}
+	cred := &tenant.StoredCredential{Credential: tenant.Credential{Name: "c", Digest: &tenant.Digest{User: "u", Password: "password of acme"}}, Created: noon}
+	all[1].Kind, all[1].ID = tenant.KindCredential, tenant.CredentialID("acme", "c")
+	if err := vault.Credential(t.Context(), &all[1], "acme", cred); err != nil {
+		t.Fatal(err)
+	}
+	all[2].Kind, all[2].ID, all[2].Body = tenant.KindAdmin, "root", []byte("{}")
+	all[3].Kind, all[3].ID, all[3].Body, all[3].Deleted = tenant.KindTenant, "gone", []byte{}, true
+	all[4].Kind, all[4].ID = tenant.KindAnswer, "0a"
+	if err := vault.Seal(t.Context(), &all[4], keystore.CustodyTenant, []byte("an answer")); err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range all {
+		if err := s.CreateDocument(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// documentSecrets are the secrets that addDocuments has put into a store.
+func documentSecrets(t testing.TB, s tenant.Store, k *keystore.Keystore) string {
+	t.Helper()
+	vault := tenant.NewVault(k)
+	d, err := s.Document(t.Context(), tenant.KindTenant, "acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, err := vault.OpenSettings(t.Context(), &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err = s.Document(t.Context(), tenant.KindCredential, "acme/c"); err != nil {
+		t.Fatal(err)
+	}
+	cred, err := vault.OpenCredential(t.Context(), &d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return settings.KeySource.Seed + ", " + string(*cred.Plain())
 }
 
 func write(t testing.TB, s backup.Source, to ...age.Recipient) []byte {
@@ -163,6 +223,8 @@ func write(t testing.TB, s backup.Source, to ...age.Recipient) []byte {
 
 func TestRoundTrip(t *testing.T) {
 	db, id := filled(t, 700), identity(t)
+	k, _ := openKeystore(t, db)
+	addDocuments(t, db, k)
 	var out bytes.Buffer
 	told := 0
 	counts, err := backup.Write(t.Context(), db, header, &out, []age.Recipient{id.Recipient()}, func(c backup.Counts) {
@@ -171,13 +233,13 @@ func TestRoundTrip(t *testing.T) {
 		}
 		told = c.Keys
 	})
-	want := backup.Counts{DataKeys: 1 + 3*2, Keys: 2*700 + 2, Bindings: 2*2*700 + 1}
+	want := backup.Counts{DataKeys: 1 + 3*2, Keys: 2*700 + 2, Bindings: 2*2*700 + 1, Documents: 4}
 	if counts != want || err != nil || told != want.Keys {
 		t.Fatalf("%+v, %v, progress to %d; want %+v", counts, err, told, want)
 	}
 	report, err := backup.Verify(t.Context(), bytes.NewReader(out.Bytes()), []age.Identity{id}, ring(t, 1), nil)
 	if err != nil || report.Counts != want || report.Tenants != 3 || !reflect.DeepEqual(report.KEKs, []string{"kek-1"}) ||
-		!report.Created.Equal(noon) || report.Program != "test" || report.Version != 1 {
+		!report.Created.Equal(noon) || report.Program != "test" || report.Version != 2 {
 		t.Errorf("Verify: %+v, %v", report, err)
 	}
 	fresh := openDB(t)
@@ -364,8 +426,8 @@ func TestEditedFiles(t *testing.T) {
 		"an unknown row":     {swap(`{"key":`, `{"tenant":`), backup.ErrDamaged},
 		"an unknown member":  {swap(`"source":`, `"sauce":`), backup.ErrDamaged},
 		"not JSON":           {swap(`{"key":`, `{"key"`), backup.ErrDamaged},
-		"a newer version":    {swap(`"spekeasy_backup":1`, `"spekeasy_backup":2,"news":"x"`), backup.ErrNewer},
-		"no version":         {swap(`"spekeasy_backup":1`, `"spekeasy_backup":0`), backup.ErrDamaged},
+		"a newer version":    {swap(`"spekeasy_backup":2`, `"spekeasy_backup":3,"news":"x"`), backup.ErrNewer},
+		"no version":         {swap(`"spekeasy_backup":2`, `"spekeasy_backup":0`), backup.ErrDamaged},
 		"a record that was moved": {
 			signed(moved, 7, 21, 12), keystore.ErrCorrupt,
 		},

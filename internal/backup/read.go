@@ -104,6 +104,8 @@ func (v *verifier) line(ctx context.Context, l *line) error {
 			return fmt.Errorf("%w: content key %s comes before its data key", ErrDamaged, r.KID)
 		}
 		return v.opener.Check(&r)
+	case l.Document != nil:
+		return v.document(l.Document)
 	case l.Binding != nil && !v.tenants[l.Binding.Tenant]:
 		return fmt.Errorf("%w: a binding of tenant %s comes before its data keys", ErrDamaged, l.Binding.Tenant)
 	default:
@@ -210,7 +212,7 @@ func (r *reader) parse(text []byte, n int, l *line) error {
 		return fmt.Errorf("%w: line %d cannot be read", ErrDamaged, n)
 	}
 	kinds := 0
-	for _, is := range []bool{l.Header != nil, l.DataKey != nil, l.Binding != nil, l.Key != nil, l.End != nil} {
+	for _, is := range []bool{l.Header != nil, l.DataKey != nil, l.Binding != nil, l.Key != nil, l.Document != nil, l.End != nil} {
 		if is {
 			kinds++
 		}
@@ -225,6 +227,8 @@ func (r *reader) parse(text []byte, n int, l *line) error {
 		r.counts.Bindings++
 	case l.Key != nil:
 		r.counts.Keys++
+	case l.Document != nil:
+		r.counts.Documents++
 	}
 	if l.Header != nil {
 		r.header = *l.Header

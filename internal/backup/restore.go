@@ -104,6 +104,8 @@ func (w *restorer) line(ctx context.Context, l *line) error {
 		w.records = append(w.records, keystore.Record(*l.Key))
 	case l.Binding != nil:
 		w.bindings = append(w.bindings, l.Binding.binding())
+	case l.Document != nil:
+		return w.document(ctx, l.Document)
 	}
 	if len(w.records)+len(w.bindings) < restoreBatch {
 		return nil
@@ -150,7 +152,11 @@ func same(a, b *keystore.Record) bool {
 // complete counts what the store holds now: all of the backup and nothing
 // else. custody is the number of custody records that are still to come.
 func complete(ctx context.Context, store Target, want Counts, custody int) error {
-	got := Counts{DataKeys: custody}
+	documents, err := countDocuments(ctx, store)
+	if err != nil {
+		return err
+	}
+	got := Counts{DataKeys: custody, Documents: documents}
 	for tenant, err := range keystore.Tenants(ctx, store) {
 		if err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"os"
 	"reflect"
 	"testing"
+	"time"
 
 	"filippo.io/age"
 
@@ -15,6 +16,7 @@ import (
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/store/dynamodb"
 	"spekeasy/internal/store/postgres"
+	"spekeasy/internal/tenant"
 	"spekeasy/internal/testserver"
 )
 
@@ -23,6 +25,8 @@ import (
 func TestBetweenStores(t *testing.T) {
 	id := identity(t)
 	db := filled(t, 300)
+	first, _ := openKeystore(t, db)
+	addDocuments(t, db, first)
 	want := values(t, db)
 	var store backup.Source = db
 	for _, next := range []struct {
@@ -43,7 +47,7 @@ func TestBetweenStores(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Keys != 602 || report.Tenants != 3 {
+		if report.Keys != 602 || report.Tenants != 3 || report.Documents != 4 {
 			t.Errorf("%s: %+v", next.name, report)
 		}
 		if got := values(t, target); !reflect.DeepEqual(got, want) {
@@ -51,7 +55,16 @@ func TestBetweenStores(t *testing.T) {
 		}
 
 		k, c := openKeystore(t, target)
-		r, err := c.Rewrap(t.Context(), keystore.RewrapOptions{NewDataKeys: true})
+		documents := target.(tenant.Store)
+		if got := documentSecrets(t, documents, k); got != "seed of acme, password of acme" {
+			t.Errorf("%s: the documents have the secrets %s", next.name, got)
+		}
+		r, err := c.Rewrap(t.Context(), keystore.RewrapOptions{
+			NewDataKeys: true, Secrets: tenant.NewResealer(documents, tenant.NewVault(k), time.Now),
+		})
+		if got := documentSecrets(t, documents, k); got != "seed of acme, password of acme" || r.Secrets != 2 {
+			t.Errorf("%s: %d secrets resealed to %s", next.name, r.Secrets, got)
+		}
 		if err != nil || r.Resealed != r.Looked || r.Left != 0 {
 			t.Errorf("Rewrap: %+v, %v", r, err)
 		}

@@ -235,7 +235,7 @@ func (d *delivery) save(ctx context.Context) (bool, error) {
 // run delivers what was asked for again, then a page of the feed, and reports
 // whether there may be more.
 func (d *delivery) run(ctx context.Context) (more bool, err error) {
-	for len(d.state.Again) > 0 {
+	for len(d.state.Again) > 0 && ctx.Err() == nil {
 		page, err := d.feed.FollowBindings(ctx, d.hook.Tenant, d.state.Again[0].After, 1)
 		if err != nil {
 			return false, err
@@ -262,7 +262,7 @@ func (d *delivery) run(ctx context.Context) (more bool, err error) {
 		return false, nil
 	}
 	for i := range page {
-		if !d.event(ctx, &page[i], d.state.Position) {
+		if ctx.Err() != nil || !d.event(ctx, &page[i], d.state.Position) {
 			return false, d.keep(ctx)
 		}
 		d.state.Position = page[i].Position
@@ -289,15 +289,14 @@ func (d *delivery) keep(ctx context.Context) error {
 // event delivers one event, and reports whether to go on with the next: it
 // was taken, or is a dead letter now.
 func (d *delivery) event(ctx context.Context, b *keystore.Followed, after string) bool {
-	refused, err := d.post(ctx, &b.Binding)
+	// A request under way is waited for when the server ends, so that it need
+	// not be sent again.
+	refused, err := d.post(context.WithoutCancel(ctx), &b.Binding)
 	s, now := d.state, d.o.Now().UTC()
 	if err == nil {
 		s.Delivered++
 		s.Failures, s.FailingSince, s.NextTry, s.LastError = 0, time.Time{}, time.Time{}, ""
 		return true
-	}
-	if ctx.Err() != nil {
-		return false // says nothing about the receiver
 	}
 	if s.Failures++; s.Failures == 1 {
 		s.FailingSince = now

@@ -219,6 +219,9 @@ func Dev(listen, data, base string) *Config {
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
 	dev.Playback = &tenant.Playback{ClearKey: true, AcceptStudioKeys: true, AcceptCredentials: true}
 	c.Tenants = []tenant.Settings{dev}
+	c.Admin.Credentials = []AdminCredential{{
+		Credential: tenant.Credential{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}}, Role: RoleSecurityOfficer,
+	}}
 	return c
 }
 
@@ -282,13 +285,14 @@ func (c *Config) Check() error {
 	}
 	errs = append(errs, c.Audit.check()...)
 	errs = append(errs, c.checkWatch()...)
+	errs = append(errs, c.checkAdmin()...)
 	errs = append(errs, c.checkTenants()...)
 	return errors.Join(errs...)
 }
 
 func (c *Config) checkTenants() (errs []error) {
-	if len(c.Tenants) == 0 {
-		errs = append(errs, errors.New("tenants: at least one is required"))
+	if len(c.Tenants) == 0 && len(c.Admin.Credentials) == 0 {
+		errs = append(errs, errors.New("tenants: at least one is required, or admin.credentials to make tenants with"))
 	}
 	seen := make(map[string]bool)
 	for i := range c.Tenants {

@@ -17,7 +17,7 @@ const aHash = "$2y$10$0SUzpDrr0LI2VwCJNoPD8OxfbTNBGFXzzFjS6OvoWYMKCfmJO83Ui"
 
 func initialFile(t *testing.T) string {
 	t.Helper()
-	text := string(config.Initial{Data: `/srv/"keys"`, Tenant: "acme", PasswordHash: aHash}.File())
+	text := string(config.Initial{Data: `/srv/"keys"`, Tenant: "acme", PasswordHash: aHash, AdminHash: aHash}.File())
 	if mark := regexp.MustCompile("@[A-Z_]+@").FindString(text); mark != "" {
 		t.Fatalf("%s is not filled in", mark)
 	}
@@ -33,6 +33,9 @@ func TestInitial(t *testing.T) {
 	want := config.Default()
 	want.Data = `/srv/"keys"`
 	want.Tenants = []tenant.Settings{{ID: "acme", Credentials: []tenant.Credential{{Name: "first", Basic: &tenant.Basic{User: "acme", PasswordHash: aHash}}}}}
+	want.Admin.Credentials = []config.AdminCredential{{
+		Credential: tenant.Credential{Name: "root", Basic: &tenant.Basic{User: "root", PasswordHash: aHash}}, Role: config.RoleSecurityOfficer,
+	}}
 	same(t, c, want)
 }
 

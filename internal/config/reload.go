@@ -9,7 +9,7 @@ import (
 // live are the members that a running server takes over from a changed file,
 // each with all that is below it. The others need a restart.
 var live = []string{
-	"auth", "log.level", "tenants", "trusted_proxies",
+	"admin.credentials", "auth", "log.level", "tenants", "trusted_proxies",
 	"tls.cert_file", "tls.key_file", "tls.client_ca_file", "tls.min_version",
 }
 

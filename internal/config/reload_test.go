@@ -13,7 +13,7 @@ import (
 // TestReload holds for every member whether a changed file has an effect on a
 // running server.
 func TestReload(t *testing.T) {
-	live := []string{"log.level", "tls.cert_file", "tls.key_file", "tls.client_ca_file", "tls.min_version", "trusted_proxies", "tenants",
+	live := []string{"admin.credentials", "log.level", "tls.cert_file", "tls.key_file", "tls.client_ca_file", "tls.min_version", "trusted_proxies", "tenants",
 		"auth.digest.algorithms", "auth.digest.integrity", "auth.digest.lifetime", "auth.digest.key", "auth.oauth.issuer", "auth.oauth.lifetime", "auth.oauth.signing_key_file"}
 	changed := 0
 	var each func(v reflect.Value, path string)

@@ -18,6 +18,10 @@ type Admin struct {
 
 	// Pprof serves profiles on an address that others can reach, too.
 	Pprof bool `yaml:"pprof"`
+
+	// Credentials let people and their tools into the admin API, beside those
+	// in the store.
+	Credentials []AdminCredential `yaml:"credentials"`
 }
 
 // AdminOff as the address switches the admin listener off.

@@ -31,7 +31,7 @@ import (
 type Ask struct {
 	Tenant    string            // whose keys; see [CheckTenant]
 	ContentID string            // the encryptor's name for the content
-	Profile   string            // SPEKE version of the request: "1.0", "2.0", "2.1"
+	Profile   string            // SPEKE version of the request, "1.0", "2.0" or "2.1", or what else was spoken
 	Scheme    contentkey.Scheme // zero for none
 	Source    Source            // makes the keys that do not exist yet; nil means Random
 	Reuse     ReusePolicy

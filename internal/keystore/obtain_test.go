@@ -362,8 +362,16 @@ func TestTenantNames(t *testing.T) {
 	if _, err := f.Lookup(t.Context(), a.Tenant, nil); !errors.Is(err, keystore.ErrTenant) {
 		t.Errorf("Lookup: %v", err)
 	}
-	if _, err := f.SealSecret(t.Context(), a.Tenant, "p", "n", nil); !errors.Is(err, keystore.ErrTenant) {
+	if _, err := f.SealSecret(t.Context(), "A", "p", "n", nil); !errors.Is(err, keystore.ErrTenant) {
 		t.Errorf("SealSecret: %v", err)
+	}
+	// What belongs to no tenant may be sealed there.
+	sealed, err := f.SealSecret(t.Context(), a.Tenant, "p", "n", []byte("s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := f.OpenSecret(t.Context(), a.Tenant, "p", "n", sealed); string(text) != "s" || err != nil {
+		t.Errorf("OpenSecret: %q, %v", text, err)
 	}
 }
 

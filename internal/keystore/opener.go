@@ -2,6 +2,7 @@ package keystore
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"time"
 )
@@ -48,6 +49,24 @@ func (o *Opener) Check(r *Record) error {
 	clear(v[:])
 	if err != nil {
 		return fmt.Errorf("content key %s: %w", r.KID, err)
+	}
+	return nil
+}
+
+// CheckSecret reports whether what [Keystore.SealSecret] returned opens under
+// a data key that was added.
+func (o *Opener) CheckSecret(tenant, purpose, name string, sealed []byte) error {
+	if len(sealed) < 4 {
+		return secretError(tenant, purpose, name, ErrCorrupt)
+	}
+	dk := o.keys[dataKeyPlace{tenant, binary.BigEndian.Uint32(sealed)}]
+	if dk == nil {
+		return secretError(tenant, purpose, name, ErrNoDataKey)
+	}
+	secret, err := unseal(dk.aead, sealed[4:], associated(purposeSecret, tenant, purpose, name))
+	clear(secret)
+	if err != nil {
+		return secretError(tenant, purpose, name, err)
 	}
 	return nil
 }

@@ -43,6 +43,9 @@ func (k *Keystore) Custody() (*Custody, error) {
 	return &Custody{k, s}, nil
 }
 
+// Store returns the store below.
+func (c *Custody) Store() CustodyStore { return c.store }
+
 // pageSize is how many records are read, and changed in one transaction, at
 // once. Requests with new keys wait behind such a transaction.
 const pageSize = 500

@@ -18,6 +18,18 @@ type RewrapOptions struct {
 	SameKEK     bool          // rewrap also what is under a KEK of the present name, after the key manager rotated it
 	DryRun      bool          // only count what there is to do
 	Progress    func(RewrapReport)
+
+	// Secrets are what is sealed by [Keystore.SealSecret] beside the content
+	// keys. Without it a data key that seals such a secret stays.
+	Secrets Resealer
+}
+
+// Resealer keeps secrets that a [Keystore] has sealed.
+type Resealer interface {
+	// ResealSecrets puts those of a tenant under its newest data key, and
+	// returns how many it did and the data keys that the others are under;
+	// with dryRun it only counts what there is to do.
+	ResealSecrets(ctx context.Context, tenant string, newest uint32, dryRun bool) (done int, used []uint32, err error)
 }
 
 // RewrapReport is what a rewrap did and what it left.
@@ -28,6 +40,8 @@ type RewrapReport struct {
 	Left        int // records that remain under an older one
 	Damaged     int // of these, records that do not open
 	FirstDamage error
+
+	Secrets int // other secrets that were put under the newest data key
 
 	Rewrapped int            // data keys that were put under the present KEK
 	OldKEKs   map[string]int // data keys that remain under another KEK
@@ -84,7 +98,7 @@ func (r *rewrap) tenant(ctx context.Context, tenant string) error {
 	if err != nil {
 		return err
 	}
-	if tenant != CustodyTenant { // nothing is sealed under that one
+	if tenant != CustodyTenant { // no content key is sealed under that one, and it stays
 		began := r.now()
 		target := rows[len(rows)-1].ID
 		if r.NewDataKeys && began.Sub(rows[len(rows)-1].Created) >= r.MinAge {
@@ -103,6 +117,16 @@ func (r *rewrap) tenant(ctx context.Context, tenant string) error {
 		used, err := r.reseal(ctx, tenant, target)
 		if err != nil {
 			return err
+		}
+		if r.Secrets != nil {
+			done, still, err := r.Secrets.ResealSecrets(ctx, tenant, target, r.DryRun)
+			if err != nil {
+				return fmt.Errorf("secrets of tenant %s: %w", tenant, err)
+			}
+			r.report.Secrets += done
+			for _, id := range still {
+				used[id] = true
+			}
 		}
 		if err := r.remove(ctx, rows, used, began); err != nil {
 			return err

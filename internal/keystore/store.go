@@ -62,7 +62,7 @@ type Binding struct {
 	Track     string         // intendedTrackType, "" in SPEKE v1
 	Scheme    contentkey.Scheme
 	Period    contentkey.Period
-	Profile   string   // SPEKE version of the latest request: "1.0", "2.0", "2.1"
+	Profile   string   // SPEKE version of the latest request, "1.0", "2.0" or "2.1", or what else was spoken
 	Systems   []string // system IDs asked for so far, lower case, sorted
 	IV        string   // explicitIV of the latest request that had one, base64
 	FirstSeen time.Time

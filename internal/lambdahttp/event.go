@@ -69,19 +69,19 @@ type clientCert struct {
 type kind int
 
 const (
-	rest  kind = iota // API Gateway, payload format 1.0
-	http2             // API Gateway, payload format 2.0, and function URLs
-	alb               // Application Load Balancer
+	payload1 kind = iota // API Gateway, payload format 1.0
+	payload2             // API Gateway, payload format 2.0, and function URLs
+	alb                  // Application Load Balancer
 )
 
 func (e *event) kind() (kind, error) {
 	switch {
 	case e.Version == "2.0" && e.Context.HTTP.Method != "":
-		return http2, nil
+		return payload2, nil
 	case e.Context.ELB != nil && e.HTTPMethod != "":
 		return alb, nil
 	case e.HTTPMethod != "" && e.Path != "":
-		return rest, nil
+		return payload1, nil
 	}
 	return 0, errors.New("not an event of API Gateway, of a function URL or of a load balancer")
 }
@@ -97,7 +97,7 @@ func (e *event) request(ctx context.Context, k kind, base string) (*http.Request
 		Method: e.HTTPMethod, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: e.header(k), Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
 	}
-	if k == http2 {
+	if k == payload2 {
 		r.Method = e.Context.HTTP.Method
 	}
 	r.Host = r.Header.Get("Host")
@@ -153,7 +153,7 @@ func (e *event) header(k kind) http.Header {
 			h.Add(name, v)
 		}
 	}
-	if k == http2 && len(e.Cookies) > 0 {
+	if k == payload2 && len(e.Cookies) > 0 {
 		h.Set("Cookie", strings.Join(e.Cookies, "; "))
 	}
 	return h
@@ -162,7 +162,7 @@ func (e *event) header(k kind) http.Header {
 // query is the query string. Load balancers leave parameters escaped as the
 // client had them; the first format of API Gateway has them unescaped.
 func (e *event) query(k kind) string {
-	if k == http2 {
+	if k == payload2 {
 		return e.RawQuery
 	}
 	values := e.Queries
@@ -172,7 +172,7 @@ func (e *event) query(k kind) string {
 			values.Set(name, v)
 		}
 	}
-	if k == rest {
+	if k == payload1 {
 		return values.Encode()
 	}
 	plain := make(url.Values, len(values))
@@ -195,9 +195,9 @@ func unescapeQuery(s string) string {
 // the digest of HTTP authentication covers.
 func (e *event) sent(k kind) string {
 	switch {
-	case k == http2:
+	case k == payload2:
 		return e.RawPath
-	case k == rest && e.Context.Path != "":
+	case k == payload1 && e.Context.Path != "":
 		return e.Context.Path
 	}
 	return e.Path
@@ -206,7 +206,7 @@ func (e *event) sent(k kind) string {
 // url is the path as the routes know it: without stage and base path.
 func (e *event) url(k kind, base string) *url.URL {
 	path := e.Path
-	if k == http2 {
+	if k == payload2 {
 		path = e.RawPath
 	}
 	u := &url.URL{Path: path}
@@ -293,9 +293,9 @@ func cut(u *url.URL, prefix string) {
 // X-Forwarded-For; what stands before is the client's own word.
 func (e *event) source(k kind, h http.Header) string {
 	switch k {
-	case rest:
+	case payload1:
 		return e.Context.Identity.SourceIP
-	case http2:
+	case payload2:
 		return e.Context.HTTP.SourceIP
 	}
 	list := strings.Join(h.Values("X-Forwarded-For"), ",")
@@ -306,9 +306,9 @@ func (e *event) source(k kind, h http.Header) string {
 // it does not check signatures.
 func (e *event) principal(k kind) string {
 	switch k {
-	case rest:
+	case payload1:
 		return e.Context.Identity.UserARN
-	case http2:
+	case payload2:
 		var a struct {
 			IAM struct {
 				UserARN string `json:"userArn"`

@@ -146,11 +146,11 @@ func (a *answer) encode(k kind, method string, multiple bool) ([]byte, error) {
 	if k == alb {
 		res.Description = fmt.Sprintf("%d %s", a.status, http.StatusText(a.status))
 	}
-	if k == http2 {
+	if k == payload2 {
 		res.Cookies = a.sent.Values("Set-Cookie")
 		a.sent.Del("Set-Cookie")
 	}
-	if k == rest || k == alb && multiple {
+	if k == payload1 || k == alb && multiple {
 		res.Headers = a.sent
 	} else {
 		res.Header = make(map[string]string, len(a.sent))

@@ -1,6 +1,7 @@
 package lambdahttp_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -20,6 +21,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-lambda-go/events"
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/lambdahttp"
@@ -218,10 +221,11 @@ func TestClientCertificate(t *testing.T) {
 func TestAnswers(t *testing.T) {
 	for name, c := range map[string]struct {
 		event  string
+		theirs any
 		answer http.HandlerFunc
 		want   string
 	}{
-		"XML to a REST API": {"rest-iam", func(w http.ResponseWriter, _ *http.Request) {
+		"XML to a REST API": {"rest-iam", new(events.APIGatewayProxyResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/xml")
 			w.Header().Set("Content-Length", "7")
 			w.Header().Add("WWW-Authenticate", "A")
@@ -230,32 +234,32 @@ func TestAnswers(t *testing.T) {
 			w.Header().Set("Too-Late", "x")
 			io.WriteString(w, "<a>ü</a>")
 		}, `{"statusCode":401,"multiValueHeaders":{"Content-Type":["application/xml"],"Www-Authenticate":["A","B"]},"body":"<a>ü</a>","isBase64Encoded":false}`},
-		"XML to an HTTP API": {"http-iam", func(w http.ResponseWriter, _ *http.Request) {
+		"XML to an HTTP API": {"http-iam", new(events.APIGatewayV2HTTPResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/xml; charset=utf-8")
 			w.Header().Add("WWW-Authenticate", "A")
 			w.Header().Add("WWW-Authenticate", "B")
 			w.Header().Add("Set-Cookie", "c=1")
 			io.WriteString(w, "<a/>")
 		}, `{"statusCode":200,"headers":{"Content-Type":"application/xml; charset=utf-8","Www-Authenticate":"A, B"},"cookies":["c=1"],"body":"<a/>","isBase64Encoded":false}`},
-		"a key": {"function-url-iam", func(w http.ResponseWriter, _ *http.Request) {
+		"a key": {"function-url-iam", new(events.LambdaFunctionURLResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/octet-stream")
 			w.Write([]byte("0123456789abcdef"))
 		}, `{"statusCode":200,"headers":{"Content-Type":"application/octet-stream"},"body":"MDEyMzQ1Njc4OWFiY2RlZg==","isBase64Encoded":true}`},
-		"text that is none": {"rest-iam", func(w http.ResponseWriter, _ *http.Request) {
+		"text that is none": {"rest-iam", new(events.APIGatewayProxyResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.Write([]byte{0xff})
 		}, `{"statusCode":200,"multiValueHeaders":{"Content-Type":["text/plain"]},"body":"/w==","isBase64Encoded":true}`},
-		"to a load balancer": {"alb", func(w http.ResponseWriter, _ *http.Request) {
+		"to a load balancer": {"alb", new(events.ALBTargetGroupResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/plain")
 			w.WriteHeader(http.StatusUnprocessableEntity)
 			io.WriteString(w, "Missing CPIX@version")
 		}, `{"statusCode":422,"statusDescription":"422 Unprocessable Entity","headers":{"Content-Type":"text/plain"},"body":"Missing CPIX@version","isBase64Encoded":false}`},
-		"to a load balancer with multiple values": {"alb-multi-value", func(w http.ResponseWriter, _ *http.Request) {
+		"to a load balancer with multiple values": {"alb-multi-value", new(events.ALBTargetGroupResponse), func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			io.WriteString(w, "{}")
 		}, `{"statusCode":200,"statusDescription":"200 OK","multiValueHeaders":{"Content-Type":["application/json"]},"body":"{}","isBase64Encoded":false}`},
-		"nothing": {"rest-iam", func(http.ResponseWriter, *http.Request) {}, `{"statusCode":200,"body":"","isBase64Encoded":false}`},
-		"a fault": {"http-iam", func(w http.ResponseWriter, _ *http.Request) {
+		"nothing": {"rest-iam", new(events.APIGatewayProxyResponse), func(http.ResponseWriter, *http.Request) {}, `{"statusCode":200,"body":"","isBase64Encoded":false}`},
+		"a fault": {"http-iam", new(events.APIGatewayV2HTTPResponse), func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "half an ans")
 			panic("a secret")
 		}, `{"statusCode":500,"headers":{"Content-Type":"text/plain; charset=utf-8","X-Content-Type-Options":"nosniff"},"body":"internal error\n","isBase64Encoded":false}`},
@@ -266,6 +270,11 @@ func TestAnswers(t *testing.T) {
 			got, err := h.Invoke(t.Context(), recorded(t, c.event))
 			if err != nil {
 				t.Fatal(err)
+			}
+			d := json.NewDecoder(bytes.NewReader(got)) // as Amazon's own library has it
+			d.DisallowUnknownFields()
+			if err := d.Decode(c.theirs); err != nil {
+				t.Error(err)
 			}
 			if text := strings.TrimSpace(string(got)); text != c.want {
 				t.Errorf("got  %s\nwant %s", text, c.want)

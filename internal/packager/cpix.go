@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"spekeasy/contentkey"
@@ -39,7 +40,11 @@ func (p *Provider) CPIX(ctx context.Context, t *tenant.Tenant, r *CPIXRequest) (
 		return nil, &Refused{"the scheme is neither cenc nor cbcs", nil}
 	}
 	if r.Period != "" {
-		a.periods = []string{r.Period}
+		n, err := strconv.ParseUint(r.Period, 10, 32)
+		if err != nil {
+			return nil, &Refused{"the period is not an index", nil}
+		}
+		a.periods = []string{index(uint32(n))}
 	}
 	var err error
 	if a.systems, err = systems(t, r); err != nil {
@@ -88,7 +93,9 @@ func systems(t *tenant.Tenant, r *CPIXRequest) ([]drm.System, error) {
 		if i < 0 || !t.Policy.V2[i].Supports(r.Scheme) {
 			return nil, &Refused{fmt.Sprintf("%.64q is no DRM system on offer that plays %s", name, r.Scheme), nil}
 		}
-		all = append(all, t.Policy.V2[i])
+		if s := t.Policy.V2[i]; !slices.ContainsFunc(all, func(d drm.System) bool { return d.ID() == s.ID() }) {
+			all = append(all, s)
+		}
 	}
 	return all, nil
 }
@@ -119,7 +126,7 @@ func (p *Provider) labelsOf(ctx context.Context, t *tenant.Tenant, a *ask) ([]st
 		return len(theirs) > 0 && slices.Contains(widevine.TrackTypes(), track) && (own || theirs[kid])
 	})
 	if len(found) == 0 {
-		return nil, &Refused{"nobody has asked for keys of this content", nil}
+		return nil, &Refused{"no track types are on record for this content", nil}
 	}
 	return slices.Sorted(maps.Keys(found)), nil
 }

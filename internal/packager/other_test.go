@@ -12,6 +12,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/cpix"
 	"spekeasy/drm"
+	"spekeasy/internal/keylist"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/packager"
 	"spekeasy/internal/tenant"
@@ -164,6 +165,16 @@ func TestCPIX(t *testing.T) {
 			t.Errorf("key ID %s: %v %v %v", k.KID, err, valueErr, ivErr)
 		}
 	}
+	reader, err := keylist.NewCPIXReader(bytes.NewReader(answer.Body), nil) // as `spekeasy keys import` does
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range doc.ContentKeys {
+		k, err := reader.Read()
+		if err != nil || k.Value != f.value(k.KID) || k.ContentID != "my & movie" || k.Scheme != cbcs || !k.HasIV {
+			t.Errorf("read as %v, %v", k.KID, err)
+		}
+	}
 	boxes := 0
 	for i := range doc.DRMSystems {
 		s := &doc.DRMSystems[i]
@@ -190,7 +201,7 @@ func TestCPIX(t *testing.T) {
 	}
 
 	// The label set of encryptors.
-	answer, err = f.p.CPIX(t.Context(), tn, &packager.CPIXRequest{ContentID: "my & movie", Scheme: cbcs, Labels: tenant.LabelsSPEKE, Systems: []string{"widevine"}})
+	answer, err = f.p.CPIX(t.Context(), tn, &packager.CPIXRequest{ContentID: "my & movie", Scheme: cbcs, Labels: tenant.LabelsSPEKE, Systems: []string{"widevine", "Widevine"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,8 +251,9 @@ func TestCPIXFaults(t *testing.T) {
 		{packager.CPIXRequest{ContentID: strings.Repeat("m", 1025), Scheme: cenc}, "a content ID has 1 to 1024 bytes"},
 		{packager.CPIXRequest{ContentID: "m"}, "the scheme is neither cenc nor cbcs"},
 		{packager.CPIXRequest{ContentID: "m", Scheme: contentkey.Cbc1}, "the scheme is neither cenc nor cbcs"},
+		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Period: "2026-01-01"}, "the period is not an index"},
 		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Labels: "other"}, "labels are packager or speke"},
-		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Labels: tenant.LabelsSPEKE}, "nobody has asked for keys of this content"},
+		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Labels: tenant.LabelsSPEKE}, "no track types are on record for this content"},
 		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Systems: []string{"marlin"}}, `"marlin" is no DRM system on offer that plays cenc`},
 		{packager.CPIXRequest{ContentID: "m", Scheme: cenc, Systems: []string{"fairplay"}}, `"fairplay" is no DRM system on offer that plays cenc`},
 	} {

@@ -76,7 +76,7 @@ func New(o Options) *Client {
 // secret is one version of a secret.
 type secret struct{ text, version string }
 
-// arn is the parsed ARN of a secret.
+// arnPattern has partition and region of the ARN of a secret.
 var arnPattern = regexp.MustCompile(`^arn:(aws[a-z-]*):secretsmanager:([a-z0-9-]+):[0-9]{12}:secret:[\w/+=.@!-]+$`)
 
 // get returns the current version of a secret. The error never holds it.

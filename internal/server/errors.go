@@ -22,6 +22,8 @@ var (
 	errNotFound = errors.New("not found")
 	errTooLarge = errors.New("request body too large")
 	errBody     = errors.New("request body could not be read")
+
+	errClearKeys = errors.New("the tenant's content keys leave encrypted only")
 )
 
 // answerTo turns an error into status and text. What the specification

@@ -145,6 +145,40 @@ func TestLimits(t *testing.T) {
 	})
 }
 
+// TestBrandLimits: one application of a tenant leaves room for the others.
+func TestBrandLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := exampleTenant()
+		s.ID, s.Credentials = "acme", []tenant.Credential{{Name: "user", Basic: &tenant.Basic{User: "acme", Password: "acme"}}}
+		s.Brands = map[string]tenant.Brand{"tv": {Limits: limit.Settings{Rate: 0.25, Burst: 1}}}
+		h := serverFor(t, &pool{places: make(chan struct{}, 8)}, slog.New(slog.DiscardHandler), s)
+		body, err := os.ReadFile(keyRequest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask := func(brand string) int {
+			r := httptest.NewRequest(http.MethodPost, "/kms/cpix?brandGuid="+brand, bytes.NewReader(body))
+			r.Header.Set("X-Speke-Version", "2.0")
+			r.SetBasicAuth("acme", "acme")
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			return w.Code
+		}
+		if first, second := ask("tv"), ask("tv"); first != http.StatusOK || second != http.StatusTooManyRequests {
+			t.Errorf("the brand: %d, then %d", first, second)
+		}
+		for _, brand := range []string{"", "other", "other"} {
+			if code := ask(brand); code != http.StatusOK {
+				t.Errorf("brand %q: %d", brand, code)
+			}
+		}
+		time.Sleep(4 * time.Second)
+		if code := ask("tv"); code != http.StatusOK {
+			t.Errorf("the brand later: %d", code)
+		}
+	})
+}
+
 // TestNewKeysQuota: known keys go on being answered when the quota of new
 // ones is used up.
 func TestNewKeysQuota(t *testing.T) {

@@ -183,12 +183,8 @@ func (p *packaging) handle(s *Server, ctx context.Context, w http.ResponseWriter
 // ask finds out who asks and gets the answer; rec is told what is known by
 // then.
 func (p *packaging) ask(s *Server, ctx context.Context, r *http.Request, body []byte, rec *audit.Record) (*packager.Answer, error) {
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
-		return nil, err
-	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
-	if err := mayAsk(who); err != nil {
 		return nil, err
 	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)

@@ -198,7 +198,7 @@ func TestPackagerRoutes(t *testing.T) {
 		{"GET", "/cpix/content/movie", "", true, 401, "text/plain; charset=utf-8", "unauthorized"},
 		{"GET", "/cpix/content/movie?tenant=somebody", "", false, 403, "text/plain; charset=utf-8", "forbidden"},
 		{"GET", "/cpix/content/?scheme=cbcs", "", false, 422, "text/plain; charset=utf-8", "a content ID has 1 to 1024 bytes"},
-		{"GET", "/cpix/content/nothing?labels=speke", "", false, 422, "text/plain; charset=utf-8", "nobody has asked for keys of this content"},
+		{"GET", "/cpix/content/nothing?labels=speke", "", false, 422, "text/plain; charset=utf-8", "no track types are on record for this content"},
 		{"POST", "/cpix", "<CPIX/>", false, 422, "text/plain; charset=utf-8", "Malformed CPIX document"},
 	} {
 		r := httptest.NewRequestWithContext(t.Context(), c.method, c.path, strings.NewReader(c.body))

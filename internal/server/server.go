@@ -196,12 +196,8 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			err = &refusal{err, rec}
 		}
 	}()
-	who, err := s.auth.Authenticate(r, body)
+	who, err := s.encryptor(r, body, rec)
 	if err != nil {
-		return err
-	}
-	rec.Tenant, rec.Credential = who.Tenant, who.Credential
-	if err := mayAsk(who); err != nil {
 		return err
 	}
 	t, err := s.tenants.Tenant(ctx, who.Tenant)
@@ -219,12 +215,20 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	defer pass.Leave()
+	branded, err := t.Brands[who.Brand].Enter("")
+	if err != nil {
+		return err
+	}
+	defer branded.Leave()
 	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
 	if err != nil {
 		return err
 	}
 	noted.profile = req.Profile.String()
 	rec.Profile, rec.Scheme, rec.ContentID = req.Profile.String(), req.Scheme.String(), req.ContentID
+	if t.RefuseClear && !req.Encrypted() {
+		return speke.EncryptionError(errClearKeys)
+	}
 	if who.Sealed {
 		recipients, err := req.Recipients()
 		if err != nil {
@@ -268,19 +272,25 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 	return nil
 }
 
-// mayAsk refuses a credential that is not for content keys.
-func mayAsk(who *auth.Principal) error {
-	if !who.Encryptor {
-		return fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
-	}
-	return nil
-}
-
 // firstOf bounds a line of the log; the audit log has all.
 func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
 
 // maxRoom is how much memory of an answer, in bytes, is kept for the next.
 const maxRoom = 256 << 10
+
+// encryptor finds out who asks for keys, and whether they may. Every way to a
+// key begins here.
+func (s *Server) encryptor(r *http.Request, body []byte, rec *audit.Record) (*auth.Principal, error) {
+	who, err := s.auth.Authenticate(r, body)
+	if err != nil {
+		return nil, err
+	}
+	rec.Tenant, rec.Credential = who.Tenant, who.Credential
+	if !who.Encryptor {
+		return nil, fmt.Errorf("the credential has not the role %s: %w", tenant.RoleEncryptor, auth.ErrForbidden)
+	}
+	return who, nil
+}
 
 func logLevel(a *speke.Answer) slog.Level {
 	if a.Created > 0 {

@@ -69,7 +69,7 @@ func (v *vendor) apply(r *http.Request, who *auth.Principal, t *tenant.Tenant) (
 	}
 	if v.brand != nil {
 		if brand := v.brand(r); brand != "" {
-			if len(brand) > maxBrand || strings.Trim(brand, brandCharacters) != "" {
+			if tenant.CheckBrand(brand) != nil {
 				return nil, nil, unprocessable("Invalid brand")
 			}
 			branded := *who
@@ -90,12 +90,6 @@ func (v *vendor) apply(r *http.Request, who *auth.Principal, t *tenant.Tenant) (
 	}
 	return who, t, nil
 }
-
-// A brand is a label in records, so that it has to be short and plain.
-const (
-	maxBrand        = 64
-	brandCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
-)
 
 func unprocessable(text string) error {
 	return &speke.Error{Status: http.StatusUnprocessableEntity, Text: text}

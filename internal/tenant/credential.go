@@ -20,26 +20,26 @@ import (
 // at once, of one kind or of many, so that a secret can be changed while the
 // one before still works. Exactly one of the kinds is set.
 type Credential struct {
-	Name      string `yaml:"name"`                 // for records; unique within the tenant
-	NotBefore Time   `yaml:"not_before,omitempty"` // from the beginning if empty
-	Expires   Time   `yaml:"expires,omitempty"`    // never if empty
-	Roles     []Role `yaml:"roles,omitempty"`      // what it may do; encryptor if empty
+	Name      string `yaml:"name" json:"name"`                                // for records; unique within the tenant
+	NotBefore Time   `yaml:"not_before,omitempty" json:"not_before,omitzero"` // from the beginning if empty
+	Expires   Time   `yaml:"expires,omitempty" json:"expires,omitzero"`       // never if empty
+	Roles     []Role `yaml:"roles,omitempty" json:"roles,omitzero"`           // what it may do; encryptor if empty
 
-	Basic  *Basic  `yaml:"basic,omitempty"`
-	APIKey *APIKey `yaml:"api_key,omitempty"`
-	Token  *Token  `yaml:"token,omitempty"`
-	Digest *Digest `yaml:"digest,omitempty"`
+	Basic  *Basic  `yaml:"basic,omitempty" json:"basic,omitzero"`
+	APIKey *APIKey `yaml:"api_key,omitempty" json:"api_key,omitzero"`
+	Token  *Token  `yaml:"token,omitempty" json:"token,omitzero"`
+	Digest *Digest `yaml:"digest,omitempty" json:"digest,omitzero"`
 
-	OAuthClient *OAuthClient `yaml:"oauth_client,omitempty"`
-	JWT         *JWT         `yaml:"jwt,omitempty"`
+	OAuthClient *OAuthClient `yaml:"oauth_client,omitempty" json:"oauth_client,omitzero"`
+	JWT         *JWT         `yaml:"jwt,omitempty" json:"jwt,omitzero"`
 
-	MTLS                *MTLS                `yaml:"mtls,omitempty"`
-	DeliveryCertificate *DeliveryCertificate `yaml:"delivery_certificate,omitempty"`
+	MTLS                *MTLS                `yaml:"mtls,omitempty" json:"mtls,omitzero"`
+	DeliveryCertificate *DeliveryCertificate `yaml:"delivery_certificate,omitempty" json:"delivery_certificate,omitzero"`
 
-	IAM   *IAM   `yaml:"iam,omitempty"`
-	SigV4 *SigV4 `yaml:"sigv4,omitempty"`
+	IAM   *IAM   `yaml:"iam,omitempty" json:"iam,omitzero"`
+	SigV4 *SigV4 `yaml:"sigv4,omitempty" json:"sigv4,omitzero"`
 
-	WidevineSigner *WidevineSigner `yaml:"widevine_signer,omitempty"`
+	WidevineSigner *WidevineSigner `yaml:"widevine_signer,omitempty" json:"widevine_signer,omitzero"`
 }
 
 // Format hides the secrets. Their type does so too, but fmt does not ask the
@@ -98,16 +98,16 @@ func (f Fingerprint) check() error {
 
 // Basic is a user name and password (RFC 7617).
 type Basic struct {
-	User         string `yaml:"user"`
-	Password     Secret `yaml:"password,omitempty"`
-	PasswordHash Secret `yaml:"password_hash,omitempty"` // bcrypt or argon2id, instead of the password
+	User         string `yaml:"user" json:"user"`
+	Password     Secret `yaml:"password,omitempty" json:"-"`
+	PasswordHash Secret `yaml:"password_hash,omitempty" json:"-"` // bcrypt or argon2id, instead of the password
 }
 
 // APIKey is a secret that is the whole value of a header.
 type APIKey struct {
-	Header string      `yaml:"header,omitempty"` // x-api-key by default
-	Key    Secret      `yaml:"key,omitempty"`
-	SHA256 Fingerprint `yaml:"sha256,omitempty"` // of the key, instead of it
+	Header string      `yaml:"header,omitempty" json:"header,omitzero"` // x-api-key by default
+	Key    Secret      `yaml:"key,omitempty" json:"-"`
+	SHA256 Fingerprint `yaml:"sha256,omitempty" json:"-"` // of the key, instead of it
 }
 
 // DefaultAPIKeyHeader is where an API key stands if nothing else is said.
@@ -116,9 +116,9 @@ const DefaultAPIKeyHeader = "X-Api-Key"
 // Token is a secret in the URL: in a query parameter, or in the path of the
 // routes that have one.
 type Token struct {
-	Parameter string      `yaml:"parameter,omitempty"` // enc-token by default
-	Token     Secret      `yaml:"token,omitempty"`
-	SHA256    Fingerprint `yaml:"sha256,omitempty"` // of the token, instead of it
+	Parameter string      `yaml:"parameter,omitempty" json:"parameter,omitzero"` // enc-token by default
+	Token     Secret      `yaml:"token,omitempty" json:"-"`
+	SHA256    Fingerprint `yaml:"sha256,omitempty" json:"-"` // of the token, instead of it
 }
 
 // DefaultTokenParameter is the query parameter of a token if nothing else is
@@ -143,54 +143,65 @@ func (c *Credential) Validity() (from, until time.Time, err error) {
 // Digest is a user name and password for HTTP Digest (RFC 7616). The scheme
 // needs the password itself, or what is as good as it.
 type Digest struct {
-	User     string `yaml:"user"`
-	Password Secret `yaml:"password"`
-	RFC2069  bool   `yaml:"rfc2069,omitempty"` // allows clients without qop, whose requests can be replayed
+	User     string `yaml:"user" json:"user"`
+	Password Secret `yaml:"password" json:"-"`
+	RFC2069  bool   `yaml:"rfc2069,omitempty" json:"rfc2069,omitzero"` // allows clients without qop, whose requests can be replayed
 }
 
 // OAuthClient is a client of our own token endpoint (RFC 6749, 4.4).
 type OAuthClient struct {
-	ID     string      `yaml:"id"`
-	Secret Secret      `yaml:"secret,omitempty"`
-	SHA256 Fingerprint `yaml:"sha256,omitempty"` // of the secret, instead of it
+	ID     string      `yaml:"id" json:"id"`
+	Secret Secret      `yaml:"secret,omitempty" json:"-"`
+	SHA256 Fingerprint `yaml:"sha256,omitempty" json:"-"` // of the secret, instead of it
 }
 
 // JWT is the tokens of an external issuer. A token opens the tenant if it was
 // issued for the audience and has all the claims.
 type JWT struct {
-	Issuer   string            `yaml:"issuer"`           // iss
-	JWKS     string            `yaml:"jwks_url"`         // where the issuer has its keys
-	Audience string            `yaml:"audience"`         // aud
-	Claims   map[string]string `yaml:"claims,omitempty"` // of a claim with several values, one has to be it
+	Issuer   string            `yaml:"issuer" json:"issuer"`                    // iss
+	JWKS     string            `yaml:"jwks_url" json:"jwks_url"`                // where the issuer has its keys
+	Audience string            `yaml:"audience" json:"audience"`                // aud
+	Claims   map[string]string `yaml:"claims,omitempty" json:"claims,omitzero"` // of a claim with several values, one has to be it
 }
 
 // MTLS is a client certificate of mutual TLS.
 type MTLS struct {
-	SHA256  Fingerprint `yaml:"sha256,omitempty"`  // of the certificate in DER
-	Subject string      `yaml:"subject,omitempty"` // as in RFC 2253, of a certificate that a client CA issued
+	SHA256  Fingerprint `yaml:"sha256,omitempty" json:"sha256,omitzero"`   // of the certificate in DER
+	Subject string      `yaml:"subject,omitempty" json:"subject,omitzero"` // as in RFC 2253, of a certificate that a client CA issued
 }
 
 // DeliveryCertificate is a certificate to which keys are encrypted and which
 // stands for the tenant. It proves nothing: anybody who has it can have keys
 // made and learn key IDs, but nobody without its key can read one.
 type DeliveryCertificate struct {
-	SHA256 Fingerprint `yaml:"sha256"` // of the certificate in DER
+	SHA256 Fingerprint `yaml:"sha256" json:"sha256"` // of the certificate in DER
 }
 
 // IAM is principals of AWS IAM that an API gateway has recognized.
 type IAM struct {
 	// ARNs of roles, users and sessions; "*" in what follows the account is
 	// any text without a slash. The ARN of a role stands for its sessions too.
-	ARNs []string `yaml:"arns"`
+	ARNs []string `yaml:"arns" json:"arns"`
 }
 
 // SigV4 is an access key that we issue for AWS Signature Version 4. The
 // scheme needs the secret itself.
 type SigV4 struct {
-	AccessKeyID     string   `yaml:"access_key_id"`
-	SecretAccessKey Secret   `yaml:"secret_access_key"`
-	Regions         []string `yaml:"regions"` // that the scope of a signature may have
+	AccessKeyID     string   `yaml:"access_key_id" json:"access_key_id"`
+	SecretAccessKey Secret   `yaml:"secret_access_key" json:"-"`
+	Regions         []string `yaml:"regions" json:"regions"` // that the scope of a signature may have
 }
+
+// CheckName reports whether a text can name a credential that the admin API
+// manages.
+func CheckName(name string) error {
+	if !namePattern.MatchString(name) {
+		return fmt.Errorf("name: %.64q is not 1 to 64 of a-z, A-Z, 0-9, '.', '_' and '-', beginning with a letter or digit", name)
+	}
+	return nil
+}
+
+var namePattern = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$`)
 
 // Check judges a credential by itself. The error never holds a secret.
 func (c *Credential) Check() error {

@@ -51,6 +51,19 @@ type Settings struct {
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
 	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
 	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"`                 // are told of each new use of a content key
+
+	// ClearKeys refuses requests without a certificate to encrypt content keys
+	// to.
+	ClearKeys Reuse `yaml:"clear_keys,omitempty" json:"clear_keys,omitzero"`
+
+	// Brands are applications below the tenant with bounds of their own, by
+	// the name that requests give them. Others count for the tenant only.
+	Brands map[string]Brand `yaml:"brands,omitempty" json:"brands,omitzero"`
+}
+
+// Brand is an application below a tenant.
+type Brand struct {
+	Limits limit.Settings `yaml:"limits,omitempty" json:"limits,omitzero"`
 }
 
 // DefaultClass is the class of tenants that name none.
@@ -160,12 +173,18 @@ func (s *Settings) Build() (*Tenant, error) {
 			RefuseTracks: s.Contract.RefuseTrackTypes, SeparateAudio: s.Contract.SeparateAudio, Strict: s.Contract.Strict,
 		},
 	}
+	if t.RefuseClear, err = s.ClearKeys.refuse(); err != nil {
+		return nil, fmt.Errorf("clear_keys: %w", err)
+	}
 	if err := checkWebhooks(s.Webhooks); err != nil {
 		return nil, err
 	}
 	t.Webhooks = s.Webhooks
 	if err := s.Limits.build(t); err != nil {
 		return nil, fmt.Errorf("limits: %w", err)
+	}
+	if t.Brands, err = brandGates(s.Brands); err != nil {
+		return nil, fmt.Errorf("brands: %w", err)
 	}
 	if t.Policy.V1, err = drm.V1(s.DRM); err != nil {
 		return nil, fmt.Errorf("drm: %w", err)
@@ -198,6 +217,34 @@ func (l *Limits) build(t *Tenant) error {
 	t.Gate = limit.NewGate(l.Settings, l.Credential, time.Now)
 	if l.NewKeysPerDay > 0 {
 		t.NewKeys = limit.NewKeys(l.NewKeysPerDay, time.Now)
+	}
+	return nil
+}
+
+func brandGates(brands map[string]Brand) (map[string]*limit.Gate, error) {
+	gates := make(map[string]*limit.Gate, len(brands))
+	for name, b := range brands {
+		if err := CheckBrand(name); err != nil {
+			return nil, err
+		}
+		if err := b.Limits.Check(); err != nil {
+			return nil, fmt.Errorf("%s: limits: %w", name, err)
+		}
+		gates[name] = limit.NewGate(b.Limits, limit.Settings{}, time.Now)
+	}
+	return gates, nil
+}
+
+// A brand is a label in records, so that it has to be short and plain.
+const (
+	maxBrand        = 64
+	brandCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+)
+
+// CheckBrand reports whether a text can name a brand.
+func CheckBrand(name string) error {
+	if name == "" || len(name) > maxBrand || strings.Trim(name, brandCharacters) != "" {
+		return fmt.Errorf("%.64q is not the name of a brand: want 1 to 64 letters, digits, '.', '_' and '-'", name)
 	}
 	return nil
 }

@@ -15,15 +15,15 @@ import (
 // are unique among all tenants. Either an AES key with its IV is set, or an
 // RSA key.
 type WidevineSigner struct {
-	Name string `yaml:"name"`
+	Name string `yaml:"name" json:"name"`
 
 	// AESKey and AESIV are hexadecimal: 16 or 32 bytes, and 16. They are what
 	// Shaka Packager takes as --aes_signing_key and --aes_signing_iv.
-	AESKey Secret `yaml:"aes_key,omitempty"`
-	AESIV  Secret `yaml:"aes_iv,omitempty"`
+	AESKey Secret `yaml:"aes_key,omitempty" json:"-"`
+	AESIV  Secret `yaml:"aes_iv,omitempty" json:"-"`
 
-	RSAPublicKey string `yaml:"rsa_public_key,omitempty"` // PEM; the private key is --rsa_signing_key_path
-	Test         bool   `yaml:"test,omitempty"`           // allows Google's public test key
+	RSAPublicKey string `yaml:"rsa_public_key,omitempty" json:"rsa_public_key,omitzero"` // PEM; the private key is --rsa_signing_key_path
+	Test         bool   `yaml:"test,omitempty" json:"test,omitzero"`                     // allows Google's public test key
 }
 
 func (s *WidevineSigner) check() error {

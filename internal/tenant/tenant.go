@@ -37,14 +37,16 @@ type Tenant struct {
 	Aliases      []string     // other names, on routes where a request names its tenant
 	Reuse        keystore.ReusePolicy
 	Certificates CertificatePolicy
+	RefuseClear  bool     // content keys leave encrypted or not at all
 	TrackMap     TrackMap // for packagers
 	CPIXLabels   Labels   // the same
 	Webhooks     []Webhook
 
 	Playback *Playback // what players get; nil for nothing
 
-	Gate    *limit.Gate       // where its requests pass; nil without limits
-	NewKeys func(n int) error // counts keys before they are made; nil without a quota
+	Gate    *limit.Gate            // where its requests pass; nil without limits
+	Brands  map[string]*limit.Gate // where requests for brands with bounds of their own pass
+	NewKeys func(n int) error      // counts keys before they are made; nil without a quota
 }
 
 // Named reports whether a request that names its tenant so may mean this one.

@@ -19,6 +19,9 @@ type Webhook struct {
 	FormerSecret Secret `yaml:"former_secret,omitempty"`
 }
 
+// Format hides the secrets, as that of [Credential] does.
+func (w Webhook) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "(webhook %s)", w.Name) }
+
 // secretPrefix begins a secret of Standard Webhooks.
 const secretPrefix = "whsec_"
 

@@ -130,11 +130,9 @@ func before(s *Server, kind string, a *answer, r *http.Request) (proceed bool) {
 	case FaultReset:
 		a.abort = true
 	case FaultHTML:
-		a.header.Set("Content-Type", "text/html")
-		a.Write([]byte("<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in to continue</h1></body></html>\n"))
+		a.say("text/html", "<!DOCTYPE html><html><head><title>Sign in</title></head><body><h1>Sign in to continue</h1></body></html>\n")
 	case FaultJSON:
-		a.header.Set("Content-Type", "application/json")
-		a.Write([]byte(`{"errorCode":"9999","message":"internal error"}`))
+		a.say("application/json", `{"errorCode":"9999","message":"internal error"}`)
 	case FaultDenied:
 		s.vendor.refuse(a, http.StatusUnauthorized, "unauthorized")
 	case FaultExpire:

@@ -31,11 +31,7 @@ func start(t *testing.T, vendor string, o vendorsim.Options) *sim {
 	}
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
-	made, err := s.Upstream(srv.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	up, err := vendorsim.ParseUpstream(made.Word()) // what a client goes by
+	up, err := s.Upstream(srv.URL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -180,17 +180,15 @@ func (s *Server) fill(o *order) error {
 func (o *order) recipients() ([]*x509.Certificate, error) {
 	var certs []*x509.Certificate
 	for i := range o.doc.DeliveryData {
-		for _, text := range o.doc.DeliveryData[i].Certificates {
-			cert, err := cpix.ParseCertificate(text)
-			if err != nil {
-				return nil, refuse(http.StatusBadRequest, "the certificate cannot be used")
-			}
-			certs = append(certs, cert)
-			break // the rest is its chain
+		texts := o.doc.DeliveryData[i].Certificates
+		if len(texts) == 0 {
+			return nil, refuse(http.StatusBadRequest, "DeliveryData without a certificate")
 		}
-	}
-	if len(certs) < len(o.doc.DeliveryData) {
-		return nil, refuse(http.StatusBadRequest, "DeliveryData without a certificate")
+		cert, err := cpix.ParseCertificate(texts[0]) // the rest is its chain
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, "the certificate cannot be used")
+		}
+		certs = append(certs, cert)
 	}
 	return certs, nil
 }

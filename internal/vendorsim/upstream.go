@@ -1,11 +1,9 @@
 package vendorsim
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
-	"slices"
 	"strings"
 )
 
@@ -71,83 +69,8 @@ type Upstream struct {
 	Heartbeat *url.URL // nil when the vendor has none; the answer to a GET is SUCCESS
 }
 
-// ErrUpstream reports a word that names no upstream. It never quotes the word.
-var ErrUpstream = errors.New("not an upstream of the form vendor+http://user:secret@host/path")
-
-// IsUpstream reports whether a text looks like the word of an upstream: a URL
-// whose scheme is a vendor, a plus sign, and http or https.
-func IsUpstream(word string) bool {
-	scheme, _, _ := strings.Cut(word, "://")
-	vendor, transport, _ := strings.Cut(scheme, "+")
-	return slices.Contains(Vendors(), vendor) && (transport == "http" || transport == "https")
-}
-
-// ParseUpstream reads the word of an upstream. The error wraps [ErrUpstream].
-func ParseUpstream(word string) (*Upstream, error) {
-	if !IsUpstream(word) {
-		return nil, fmt.Errorf("%w, with one of the vendors %s", ErrUpstream, strings.Join(Vendors(), ", "))
-	}
-	vendor, rest, _ := strings.Cut(word, "+")
-	u, err := url.Parse(rest)
-	if err != nil || u.Host == "" || u.User == nil {
-		return nil, ErrUpstream // the parser's error would quote the word
-	}
-	up := &Upstream{Vendor: vendor, User: u.User.Username()}
-	up.Secret, _ = u.User.Password()
-	hints, err := parseHints(u.EscapedFragment())
-	if err != nil {
-		return nil, err
-	}
-	u.User, u.Fragment, u.RawFragment = nil, "", ""
-	up.V1 = u
-	if up.V2, err = up.secondURL(hints["v2"]); err != nil {
-		return nil, err
-	}
-	if err := up.wayIn(hints); err != nil {
-		return nil, err
-	}
-	if up.Secret == "" {
-		return nil, fmt.Errorf("%w: the credential has no secret", ErrUpstream)
-	}
-	return up, nil
-}
-
-// wayIn decides what the user and password of the URL are.
-func (up *Upstream) wayIn(hints map[string]string) (err error) {
-	switch {
-	case up.Vendor == PallyCon || up.Vendor == KeyOS:
-		if up.Secret != "" {
-			return fmt.Errorf("%w: %s has one secret and no user", ErrUpstream, up.Vendor)
-		}
-		up.User, up.Secret = "", up.User
-		up.Auth = UserKey
-		if up.Vendor == PallyCon {
-			up.Auth = EncToken
-			up.Heartbeat = up.V1.JoinPath("heartbeat")
-			up.Heartbeat.RawQuery = ""
-		}
-	case hints["token"] != "":
-		up.Auth, up.Scope = OAuth, hints["scope"]
-		if up.TokenURL, err = up.V1.Parse(hints["token"]); err != nil {
-			return fmt.Errorf("%w: token is no URL", ErrUpstream)
-		}
-	case up.User == "":
-		up.Auth = APIKey
-	default:
-		up.Auth = Basic
-	}
-	return nil
-}
-
-// secondURL is the URL for SPEKE 2.x.
-func (up *Upstream) secondURL(hint string) (*url.URL, error) {
-	if hint != "" {
-		u, err := up.V1.Parse(hint)
-		if err != nil {
-			return nil, fmt.Errorf("%w: v2 is no URL", ErrUpstream)
-		}
-		return u, nil
-	}
+// secondURL is the URL for SPEKE 2.x that the vendor's preset gives.
+func (up *Upstream) secondURL() *url.URL {
 	u := *up.V1
 	switch up.Vendor {
 	case Axinom:
@@ -160,7 +83,7 @@ func (up *Upstream) secondURL(hint string) (*url.URL, error) {
 		u.Path = "/v2" + u.Path
 	}
 	u.RawPath = ""
-	return &u, nil
+	return &u
 }
 
 func replaceEnd(s, old, with string) string {
@@ -168,24 +91,6 @@ func replaceEnd(s, old, with string) string {
 		return head + with
 	}
 	return s
-}
-
-// parseHints reads what follows the number sign: name=value, separated by
-// commas, so that a shell takes the word as it is.
-func parseHints(fragment string) (map[string]string, error) {
-	hints := make(map[string]string)
-	if fragment == "" {
-		return hints, nil
-	}
-	for part := range strings.SplitSeq(fragment, ",") {
-		name, value, _ := strings.Cut(part, "=")
-		value, err := url.PathUnescape(value)
-		if err != nil || value == "" || !slices.Contains([]string{"token", "scope", "v2"}, name) {
-			return nil, fmt.Errorf("%w: after # stand token=URL, scope=TEXT and v2=URL, separated by commas", ErrUpstream)
-		}
-		hints[name] = value
-	}
-	return hints, nil
 }
 
 // Word returns the text form, secret included.
@@ -206,7 +111,7 @@ func (up *Upstream) Word() string {
 	if up.Scope != "" {
 		hints = append(hints, "scope="+url.PathEscape(up.Scope))
 	}
-	if preset, err := up.secondURL(""); err == nil && up.V2 != nil && preset.String() != up.V2.String() {
+	if up.V2 != nil && up.V2.String() != up.secondURL().String() {
 		hints = append(hints, "v2="+up.relative(up.V2))
 	}
 	if len(hints) > 0 {

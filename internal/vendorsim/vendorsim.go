@@ -161,9 +161,7 @@ func (s *Server) Upstream(base string) (*Upstream, error) {
 	}
 	up := &Upstream{Vendor: s.name, V1: &url.URL{Scheme: u.Scheme, Host: u.Host}}
 	s.vendor.upstream(up)
-	if up.V2, err = up.secondURL(""); err != nil {
-		return nil, err
-	}
+	up.V2 = up.secondURL()
 	return up, nil
 }
 
@@ -246,6 +244,12 @@ func (a *answer) Write(b []byte) (int, error) {
 	a.WriteHeader(http.StatusOK)
 	a.body = append(a.body, b...)
 	return len(b), nil
+}
+
+// say makes this the answer, with status 200.
+func (a *answer) say(contentType, text string) {
+	a.header.Set("Content-Type", contentType)
+	a.status, a.body = http.StatusOK, []byte(text)
 }
 
 // send writes the answer out.

@@ -84,6 +84,9 @@ func (db *DB) RemoveDataKey(ctx context.Context, tenant string, id uint32) (bool
 			break
 		}
 	}
+	if used, err := db.sealsDocuments(ctx, tenant, id); used || err != nil {
+		return false, err
+	}
 	err = db.do(ctx, fmt.Sprintf("removing data key %d of %s", id, tenant), func(ctx context.Context) error {
 		_, err := db.client.DeleteItem(ctx, &sdk.DeleteItemInput{TableName: &db.table, Key: dataKeyAt(tenant, id)})
 		return err

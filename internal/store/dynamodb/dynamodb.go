@@ -10,6 +10,8 @@
 //	key#TENANT#X          KID                                 a content key
 //	content#TENANT#X      DIGEST of the content ID#IDENTITY   a binding
 //	kid#TENANT#X          KID#IDENTITY                        says where that binding is
+//	document#KIND         ID                                  what the admin API manages
+//	document              revision                            how many changes of those there were
 //	feed#TENANT           TIME in microseconds#IDENTITY       says when that binding was new
 //	note                  NAME                                a note of whoever follows the feed
 //

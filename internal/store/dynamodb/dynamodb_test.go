@@ -112,6 +112,10 @@ func TestRacersInThreeProcesses(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newTable()) })
+}
+
 func TestFeed(t *testing.T) {
 	const settle = 500 * time.Millisecond
 	storetest.RunFeed(t, storetest.FeedOptions{Settle: settle}, func(t *testing.T) storetest.FeedStore {

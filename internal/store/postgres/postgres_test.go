@@ -95,6 +95,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
+		storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newDatabase(t, s)) })
+	})
+}
+
 func TestFeed(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore { return openTest(t, newDatabase(t, s)) })

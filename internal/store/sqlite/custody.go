@@ -154,8 +154,9 @@ func (db *DB) each(ctx context.Context, what string, kids []contentkey.KID, quer
 }
 
 // change runs a write that counts what it did.
-func (db *DB) change(ctx context.Context, what string, run func(*writer) (int, error)) (done int, err error) {
-	err = db.writer.do(ctx, func(w *writer) (err error) {
+func (db *DB) change(ctx context.Context, what string, run func(*writer) (int, error)) (int, error) {
+	var done int // no result: the write may go on after a caller that gave up
+	err := db.writer.do(ctx, func(w *writer) (err error) {
 		done, err = run(w)
 		return err
 	})

@@ -63,6 +63,12 @@ func TestStore(t *testing.T) {
 	})
 }
 
+func TestDocuments(t *testing.T) {
+	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestFeed(t *testing.T) {
 	storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore {
 		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
@@ -126,8 +132,12 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	db := openTest(t, path)
+	scripts, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
 	var versions int
-	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != 2 {
+	if err := db.readers.QueryRow("SELECT count(*) FROM schema_version").Scan(&versions); err != nil || versions != len(scripts) {
 		t.Errorf("%d migrations were recorded, %v", versions, err)
 	}
 }
@@ -157,7 +167,7 @@ func TestForeignFiles(t *testing.T) {
 		text string
 		err  error
 	}{
-		newer:                            {"its schema 99 is newer than 2", nil},
+		newer:                            {"its schema 99 is newer than ", nil},
 		other:                            {"the database of another program", nil},
 		text:                             {"not a database", keystore.ErrCorrupt},
 		dir:                              {"unable to open database file", keystore.ErrUnavailable},
