@@ -12,7 +12,8 @@ import (
 )
 
 // Playback is what players of the tenant's content get: nothing, unless it is
-// said here. A playback token is asked for on every call.
+// said here. A playback token is asked for on every call. Secrets, and what
+// goes with them, are for tenants of the configuration file only.
 type Playback struct {
 	// ClearKey hands out content keys in clear: W3C Clear Key licenses and HLS
 	// keys. It does not do so for content keys that serve a studio DRM, which
@@ -33,15 +34,15 @@ type Playback struct {
 	// whose own service issues them. By default there is a secret for each
 	// KeyNumber, kept with the content keys; a new number ends all tokens.
 	Secret    Secret `yaml:"secret,omitempty" json:"-"`
-	KeyNumber int    `yaml:"key_number,omitempty" json:"key_number,omitzero"`
+	KeyNumber int    `yaml:"key_number,omitempty" json:"-"`
 
 	// MaxLifetime bounds tokens, from the time they begin to be valid; 24
 	// hours by default.
-	MaxLifetime time.Duration `yaml:"max_lifetime,omitempty" json:"max_lifetime,omitzero"`
+	MaxLifetime time.Duration `yaml:"max_lifetime,omitempty" json:"-"`
 
-	Widevine  *WidevineProxy  `yaml:"widevine,omitempty" json:"widevine,omitzero"`
-	PlayReady *PlayReadyProxy `yaml:"playready,omitempty" json:"playready,omitzero"`
-	FairPlay  *FairPlayModule `yaml:"fairplay,omitempty" json:"fairplay,omitzero"`
+	Widevine  *WidevineProxy  `yaml:"widevine,omitempty" json:"-"`
+	PlayReady *PlayReadyProxy `yaml:"playready,omitempty" json:"-"`
+	FairPlay  *FairPlayModule `yaml:"fairplay,omitempty" json:"-"`
 }
 
 // Format hides the secrets. Their types do so too, but fmt does not ask the
@@ -52,38 +53,38 @@ func (Playback) Format(f fmt.State, _ rune) { f.Write([]byte("(playback)")) } //
 // WidevineProxy forwards license challenges to Google's service under the
 // tenant's own account (D-540).
 type WidevineProxy struct {
-	URL      string `yaml:"url" json:"url"`           // of the service, with the provider at its end
-	Provider string `yaml:"provider" json:"provider"` // also signs the requests
-	AESKey   Secret `yaml:"aes_key" json:"-"`         // of the signature: 64 hexadecimal digits
-	AESIV    Secret `yaml:"aes_iv" json:"-"`          // 32 hexadecimal digits
-	Policy   string `yaml:"policy,omitempty" json:"policy,omitzero"`
+	URL      string `yaml:"url"`      // of the service, with the provider at its end
+	Provider string `yaml:"provider"` // also signs the requests
+	AESKey   Secret `yaml:"aes_key"`  // of the signature: 64 hexadecimal digits
+	AESIV    Secret `yaml:"aes_iv"`   // 32 hexadecimal digits
+	Policy   string `yaml:"policy,omitempty"`
 
 	// SecurityLevel and HDCP are demanded of each device for every key
 	// (D-541); 1 and HDCP_NONE by default.
-	SecurityLevel int    `yaml:"security_level,omitempty" json:"security_level,omitzero"`
-	HDCP          string `yaml:"hdcp,omitempty" json:"hdcp,omitzero"`
+	SecurityLevel int    `yaml:"security_level,omitempty"`
+	HDCP          string `yaml:"hdcp,omitempty"`
 
 	// Overrides are put into every request as they are, for members of it
 	// that only the account's documents tell (D-543).
-	Overrides map[string]any `yaml:"overrides,omitempty" json:"overrides,omitempty"`
+	Overrides map[string]any `yaml:"overrides,omitempty"`
 }
 
 // PlayReadyProxy forwards license challenges, which stay opaque, to the
 // tenant's PlayReady license server (D-606).
 type PlayReadyProxy struct {
-	URL     string            `yaml:"url" json:"url"`
-	Headers map[string]Secret `yaml:"headers,omitempty" json:"-"` // such as Authorization
+	URL     string            `yaml:"url"`
+	Headers map[string]Secret `yaml:"headers,omitempty"` // such as Authorization
 }
 
 // FairPlayModule is the tenant's Key Security Module, which makes licenses
 // (CKC) with Apple's own code outside of this server (D-313).
 type FairPlayModule struct {
-	URL         string `yaml:"url" json:"url"`
-	Token       Secret `yaml:"token,omitempty" json:"-"`                              // sent as Authorization: Bearer
-	Certificate string `yaml:"certificate,omitempty" json:"certificate,omitzero"`     // the application certificate: base64 of DER
-	Lease       int    `yaml:"lease_seconds,omitempty" json:"lease_seconds,omitzero"` // passed on
-	Rental      int    `yaml:"rental_seconds,omitempty" json:"rental_seconds,omitzero"`
-	HDCP        string `yaml:"hdcp,omitempty" json:"hdcp,omitzero"` // passed on: NONE, TYPE-0, TYPE-1
+	URL         string `yaml:"url"`
+	Token       Secret `yaml:"token,omitempty"`         // sent as Authorization: Bearer
+	Certificate string `yaml:"certificate,omitempty"`   // the application certificate: base64 of DER
+	Lease       int    `yaml:"lease_seconds,omitempty"` // passed on
+	Rental      int    `yaml:"rental_seconds,omitempty"`
+	HDCP        string `yaml:"hdcp,omitempty"` // passed on: NONE, TYPE-0, TYPE-1
 }
 
 // DefaultTokenLifetime bounds playback tokens where nothing else is said.
