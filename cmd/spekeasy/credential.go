@@ -67,6 +67,13 @@ func printCredential(f *clientFlags, e *env, c *adminapi.CredentialInfo) error {
 			t.row("ARNs", strings.Join(c.IAM.ARNs, ", "))
 		case c.JWT != nil:
 			t.row("issuer", c.JWT.Issuer)
+		case c.WidevineSigner != nil:
+			t.row("signer", c.WidevineSigner.Name)
+			if s := c.WidevineSigner; s.AESKey != "" {
+				t.row("AES key", string(s.AESKey))
+				t.row("AES IV", string(s.AESIV))
+				t.row("", "shown this once; keep them now")
+			}
 		}
 		t.row("not before", orDash(c.NotBefore))
 		t.row("expires", orDash(c.Expires))
@@ -89,7 +96,7 @@ func orDefault(s, value string) string {
 type credentialFlags struct {
 	kind, user, header, parameter, clientID, sha256, subject string
 	issuer, jwks, audience, secretFile, notBefore, expires   string
-	regions, arns                                            []string
+	regions, arns, roles                                     []string
 	rfc2069                                                  bool
 }
 
@@ -100,14 +107,14 @@ func newCredentialCreate(e *env, f *clientFlags) *cobra.Command {
 		ValidArgsFunction: f.completeTenants(e),
 		Long: "Make a credential of a tenant. The server makes up its secret and shows it this once, unless\n" +
 			"--secret-file has one. Kinds: basic, api_key, token, digest, oauth_client, sigv4, jwt, mtls,\n" +
-			"delivery_certificate, iam.",
+			"delivery_certificate, iam, widevine_signer.",
 		Example: "  spekeasy credential create acme mediapackage --kind basic\n" +
 			"  spekeasy credential create acme encoder --kind api_key --header keyos-userkey --expires 2027-01-31\n" +
 			"  spekeasy credential create acme gateway --kind sigv4 --region eu-west-1",
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&o.kind, "kind", "", "`kind` of the credential")
-	fl.StringVar(&o.user, "user", "", "user `name` of basic and digest; by default the tenant's ID")
+	fl.StringVar(&o.user, "user", "", "`name` of the user of basic and digest and of the signer of widevine_signer; by default the tenant's ID")
 	fl.StringVar(&o.header, "header", "", "`name` of the header of api_key")
 	fl.StringVar(&o.parameter, "parameter", "", "`name` of the query parameter of token")
 	fl.StringVar(&o.clientID, "client-id", "", "client `ID` of oauth_client; by default the tenant's ID")
@@ -118,6 +125,7 @@ func newCredentialCreate(e *env, f *clientFlags) *cobra.Command {
 	fl.StringVar(&o.audience, "audience", "", "audience of jwt")
 	fl.StringArrayVar(&o.regions, "region", nil, "`region` of sigv4 (repeatable)")
 	fl.StringArrayVar(&o.arns, "arn", nil, "`ARN` of iam (repeatable)")
+	fl.StringSliceVar(&o.roles, "role", nil, "what it may do: encryptor, entitlement (default encryptor)")
 	fl.BoolVar(&o.rfc2069, "rfc2069", false, "digest: allow clients without qop")
 	fl.StringVar(&o.secretFile, "secret-file", "", "`file` with the secret in its first line")
 	fl.StringVar(&o.notBefore, "not-before", "", "`time` from which it is good")
@@ -138,7 +146,7 @@ func newCredentialCreate(e *env, f *clientFlags) *cobra.Command {
 }
 
 func (o *credentialFlags) credential(name string) (*adminapi.Credential, error) {
-	c := &adminapi.Credential{Name: name, NotBefore: o.notBefore, Expires: o.expires}
+	c := &adminapi.Credential{Name: name, NotBefore: o.notBefore, Expires: o.expires, Roles: o.roles}
 	switch o.kind {
 	case "basic":
 		c.Basic = &adminapi.Basic{User: o.user}
@@ -152,6 +160,8 @@ func (o *credentialFlags) credential(name string) (*adminapi.Credential, error) 
 		c.OAuthClient = &adminapi.OAuthClient{ID: o.clientID}
 	case "sigv4":
 		c.SigV4 = &adminapi.SigV4{Regions: append([]string{}, o.regions...)}
+	case "widevine_signer":
+		c.WidevineSigner = &adminapi.WidevineSigner{Name: o.user}
 	case "jwt":
 		c.JWT = &adminapi.JWT{Issuer: o.issuer, JWKS: o.jwks, Audience: o.audience}
 	case "mtls":

@@ -19,7 +19,7 @@ func newInit(e *env) *cobra.Command {
 	var tenantID string
 	cmd := &cobra.Command{
 		Use:   "init DIR",
-		Short: "Write a configuration with a first tenant and its credential",
+		Short: "Write a configuration with a first tenant and the first admin",
 		Long: "Write DIR/spekeasy.yaml, with every setting, its default and its meaning, for a server that keeps its\n" +
 			"keys in DIR/data. It has one tenant and an admin, whose passwords are shown once and kept only as hashes. A file that\n" +
 			"exists is left alone.",
@@ -80,7 +80,10 @@ Next:
      spekeasy config check %[3]s
      kill -HUP "$(cat %[5]s)"
 
-4. Keep a copy of %[6]s
+4. Manage tenants, credentials and keys while it runs:
+     SPEKEASY_ADMIN=root:PASSWORD spekeasy tenant list
+
+5. Keep a copy of %[6]s
    away from this machine and its backups, once the server has made it: without it no key can be read again.
 `, file, secrets, shellWord(file), tenantID, shellWord(filepath.Join(initial.Data, "lock")), filepath.Join(initial.Data, "kek"))
 	return err

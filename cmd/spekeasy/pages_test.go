@@ -11,7 +11,10 @@ import (
 	"golang.org/x/tools/txtar"
 )
 
-var pageBlocks = regexp.MustCompile("(?s)\n```(sh|yaml|csv)\n(.*?)```\n")
+var (
+	pageBlocks = regexp.MustCompile("(?s)\n```(sh|yaml|csv)\n(.*?)```\n")
+	pageLinks  = regexp.MustCompile(`\]\(([^)#:]+\.md)[^)]*\)`)
+)
 
 // TestPages: what the pages for encryptors and for vendors that are left show
 // is what their scripts run, to the byte: every command in its order, the
@@ -78,5 +81,29 @@ func samePage(t *testing.T, path, page string, script *txtar.Archive) {
 	}
 	if step < 2 {
 		t.Errorf("%s: only %d steps", path, step)
+	}
+}
+
+// TestLinks: links between documents lead somewhere.
+func TestLinks(t *testing.T) {
+	links := 0
+	err := filepath.WalkDir("../../docs", func(path string, entry os.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".md") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for _, l := range pageLinks.FindAllStringSubmatch(string(text), -1) {
+			links++
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), l[1])); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		return nil
+	})
+	if err != nil || links < 20 {
+		t.Errorf("%d links, %v", links, err)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"spekeasy/adminapi"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/config"
+	"spekeasy/internal/keystore"
 	"spekeasy/internal/tenant"
 )
 
@@ -372,7 +373,7 @@ type revokeCredentialInput struct {
 func (c *call) revokeCredential(ctx context.Context, in *revokeCredentialInput) (*struct{}, error) {
 	c.record.Tenant, c.record.Credential = in.Tenant, in.Credential
 	d, _, err := c.api.storedCredential(ctx, &in.CredentialPath)
-	if err != nil {
+	if err != nil && !errors.Is(err, keystore.ErrCorrupt) { // which is a reason more
 		return nil, err
 	}
 	return nil, c.bury(ctx, &d, &in.Match, audit.Record{Tenant: in.Tenant, Credential: in.Credential})

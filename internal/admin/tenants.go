@@ -75,13 +75,12 @@ func fileView(s *tenant.Settings) (adminapi.Tenant, error) {
 	return adminapi.Tenant{ID: s.ID, Origin: adminapi.OriginFile, Settings: settings}, err
 }
 
-func storedView(d *tenant.Document) (adminapi.Tenant, error) {
+func (a *API) storedView(ctx context.Context, d *tenant.Document) (adminapi.Tenant, error) {
 	t := adminapi.Tenant{ID: d.ID, Origin: adminapi.OriginStore, Version: d.Version, Changed: d.Changed}
-	var s tenant.Settings
-	if err := json.Unmarshal(d.Body, &s); err != nil {
-		return t, fmt.Errorf("tenant %s: %w", d.ID, keystore.ErrCorrupt)
+	s, err := a.vault.PublicSettings(ctx, d)
+	if err != nil {
+		return t, err
 	}
-	var err error
 	t.Settings, err = settingsFor(&s)
 	return t, err
 }
@@ -113,7 +112,7 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 			if page[i].Deleted {
 				continue
 			}
-			v, err := storedView(&page[i])
+			v, err := c.api.storedView(ctx, &page[i])
 			if err != nil {
 				return nil, err
 			}
@@ -152,7 +151,7 @@ func (c *call) showTenant(ctx context.Context, in *TenantPath) (*tagged[adminapi
 	if err != nil {
 		return nil, err
 	}
-	v, err := storedView(&d)
+	v, err := c.api.storedView(ctx, &d)
 	return &tagged[adminapi.Tenant]{etag(d.Version), v}, err
 }
 
@@ -195,7 +194,7 @@ func (c *call) createTenant(ctx context.Context, in *createTenantInput) (*tagged
 		return nil, err
 	}
 	c.refresh(ctx)
-	v, err := storedView(&d)
+	v, err := c.api.storedView(ctx, &d)
 	v.Settings.KeySource.Seed = adminapi.Secret(made)
 	return &tagged[adminapi.Tenant]{etag(d.Version), v}, err
 }
@@ -276,7 +275,7 @@ func (c *call) updateTenant(ctx context.Context, in *updateTenantInput) (*tagged
 		return nil, err
 	}
 	c.refresh(ctx)
-	v, err := storedView(&d)
+	v, err := c.api.storedView(ctx, &d)
 	return &tagged[adminapi.Tenant]{etag(d.Version), v}, err
 }
 

@@ -29,7 +29,7 @@ func (a *App) mountBindings(s *server.Server) error {
 	}
 	a.onDrain = append(a.onDrain, api.Close)
 	if feed != nil {
-		a.beside = append(a.beside, binding.NewWebhooks(feed, a.webhooks, binding.WebhookOptions{Log: a.log}).Run)
+		a.beside = append(a.beside, binding.NewWebhooks(feed, a.webhooks, binding.WebhookOptions{Log: a.log, Observe: a.watch.metrics.Webhook}).Run)
 	}
 	return nil
 }

@@ -56,10 +56,21 @@ type WebhookOptions struct {
 	// from one second to five minutes.
 	Backoff func(failures int) time.Duration
 
+	// Observe is told what became of each attempt: ResultDelivered,
+	// ResultFailed or ResultDead. Nil tells nobody.
+	Observe func(result string)
+
 	Client *http.Client     // nil follows no redirects and waits 15 seconds
 	Now    func() time.Time // nil means time.Now
 	Log    *slog.Logger     // nil discards
 }
+
+// What becomes of an attempt to deliver an event.
+const (
+	ResultDelivered = "delivered"
+	ResultFailed    = "failed" // and will be tried again
+	ResultDead      = "dead"   // set aside as a dead letter
+)
 
 // Webhooks delivers events, each at least once, in their order for each
 // webhook. Of all processes on one database, one at a time delivers to a
@@ -101,6 +112,9 @@ func NewWebhooks(feed keystore.Feed, list func() []Webhook, o WebhookOptions) *W
 			Timeout:       webhookTimeout,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		}
+	}
+	if o.Observe == nil {
+		o.Observe = func(string) {}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -159,7 +173,7 @@ func (w *Webhooks) deliver(ctx context.Context, h *Webhook) {
 		wait, err := w.step(ctx, h)
 		if err != nil && ctx.Err() == nil {
 			w.log.WarnContext(ctx, "webhook", "webhook", h.id(), "error", err)
-			wait = max(wait, w.o.Poll)
+			wait = 10 * w.o.Poll // of the database, which has other worries
 		}
 		select {
 		case <-ctx.Done():
@@ -294,6 +308,7 @@ func (d *delivery) event(ctx context.Context, b *keystore.Followed, after string
 	refused, err := d.post(context.WithoutCancel(ctx), &b.Binding)
 	s, now := d.state, d.o.Now().UTC()
 	if err == nil {
+		d.o.Observe(ResultDelivered)
 		s.Delivered++
 		s.Failures, s.FailingSince, s.NextTry, s.LastError = 0, time.Time{}, time.Time{}, ""
 		return true
@@ -301,6 +316,7 @@ func (d *delivery) event(ctx context.Context, b *keystore.Followed, after string
 	if s.Failures++; s.Failures == 1 {
 		s.FailingSince = now
 	}
+	d.o.Observe(ResultFailed)
 	s.LastError = err.Error()
 	s.NextTry = now.Add(d.o.Backoff(s.Failures))
 	if (!refused || s.Failures < refusals) && now.Sub(s.FailingSince) < d.o.GiveUp {
@@ -311,6 +327,7 @@ func (d *delivery) event(ctx context.Context, b *keystore.Followed, after string
 		d.log.ErrorContext(ctx, "delivery waits, since there is no room for more dead letters", "webhook", d.hook.id(), "dead", len(s.Dead))
 		return false
 	}
+	d.o.Observe(ResultDead)
 	e := newEvent(&b.Binding)
 	s.Dead = append(s.Dead, DeadLetter{After: after, Event: e.ID, KID: b.KID, ContentID: shorten(b.ContentID), Error: s.LastError, At: now})
 	s.Failures, s.FailingSince, s.NextTry = 0, time.Time{}, time.Time{}

@@ -33,6 +33,7 @@ type Metrics struct {
 
 	store, keyManager calls
 	audit             recording
+	webhooks          webhooks
 	ready             *prometheus.GaugeVec
 }
 
@@ -52,6 +53,7 @@ func New(b Build) *Metrics {
 	m.store.init(m, "store", "database", "keys", "commit", "data_keys", "create_data_key")
 	m.keyManager.init(m, "key_manager", "key manager", "wrap", "unwrap")
 	m.audit.init(m)
+	m.webhooks.init(m)
 	m.ready = m.gauge("ready", "Whether a check of /readyz holds: 1 or 0.", "check")
 	return m
 }

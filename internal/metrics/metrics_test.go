@@ -45,6 +45,20 @@ func grep(text, name string) (found string) {
 	return found
 }
 
+// Only what can become of a delivery is counted.
+func TestWebhooks(t *testing.T) {
+	m := metrics.New(metrics.Build{})
+	for _, result := range []string{"delivered", "delivered", "failed", "eaten"} {
+		m.Webhook(result)
+	}
+	text := scrape(t, m)
+	wants(t, text, `spekeasy_webhook_events_total{result="delivered"} 2`, `spekeasy_webhook_events_total{result="failed"} 1`,
+		`spekeasy_webhook_events_total{result="dead"} 0`)
+	if strings.Contains(text, "eaten") {
+		t.Error("a result that there is not is counted")
+	}
+}
+
 // A status becomes the result that alerts are written for.
 func TestKeyRequests(t *testing.T) {
 	m := metrics.New(metrics.Build{Version: "v1.2.3", Commit: "abc"})

@@ -33,7 +33,11 @@ func (r *Resealer) ResealSecrets(ctx context.Context, tenant string, newest uint
 			used = append(used, old)
 			return nil
 		}
-		secret, err := r.vault.Open(ctx, d)
+		body, err := r.vault.body(ctx, d)
+		var secret []byte
+		if err == nil {
+			secret, err = r.vault.Open(ctx, d)
+		}
 		if errors.Is(err, keystore.ErrCorrupt) { // the server tells of it
 			used = append(used, old)
 			return nil
@@ -46,6 +50,9 @@ func (r *Resealer) ResealSecrets(ctx context.Context, tenant string, newest uint
 		next.Version++
 		next.Changed = r.now().UTC().Truncate(time.Microsecond)
 		if err := r.vault.Seal(ctx, &next, tenant, secret); err != nil {
+			return err
+		}
+		if err := r.vault.mark(ctx, &next, body); err != nil {
 			return err
 		}
 		err = r.store.ReplaceDocument(ctx, next)

@@ -25,7 +25,9 @@ type Sealer interface {
 
 // Vault writes settings and credentials as documents and reads them back.
 // What a scheme does not need back is kept as a hash; what it does is sealed,
-// bound to the document's kind and ID.
+// bound to the document's kind and ID. Every document is marked as written by
+// a server with the store's KEK: whoever can write to the database alone makes
+// no credential of his own.
 type Vault struct{ sealer Sealer }
 
 // NewVault returns a vault.
@@ -53,24 +55,79 @@ func (v *Vault) Open(ctx context.Context, d *Document) ([]byte, error) {
 	return v.sealer.OpenSecret(ctx, d.Owner, string(d.Kind), d.ID, d.Sealed)
 }
 
+// marked is the body of a document with its mark, which is sealed and says
+// nothing but that it opens.
+type marked struct {
+	Body json.RawMessage `json:"body"`
+	Mark []byte          `json:"mark"`
+}
+
+const purposeMark = "document"
+
+// markName is what a mark is bound to: all of the document.
+func markName(d *Document, body []byte) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%q %q %d %q %d %x ", d.Kind, d.ID, d.Version, d.Owner, d.DataKey, d.Sealed)
+	h.Write(body)
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// mark writes the body of a document that is complete but for that.
+func (v *Vault) mark(ctx context.Context, d *Document, body []byte) error {
+	mark, err := v.sealer.SealSecret(ctx, keystore.CustodyTenant, purposeMark, markName(d, body), nil)
+	if err != nil {
+		return err
+	}
+	d.Body, err = json.Marshal(marked{body, mark})
+	return err
+}
+
+// body returns what [Vault.mark] was given.
+func (v *Vault) body(ctx context.Context, d *Document) ([]byte, error) {
+	var m marked
+	if err := json.Unmarshal(d.Body, &m); err != nil {
+		return nil, fmt.Errorf("%s %s: %w: it cannot be read", d.Kind, d.ID, keystore.ErrCorrupt)
+	}
+	if _, err := v.sealer.OpenSecret(ctx, keystore.CustodyTenant, purposeMark, markName(d, m.Body), m.Mark); err != nil {
+		return nil, fmt.Errorf("%s %s: %w", d.Kind, d.ID, err)
+	}
+	return m.Body, nil
+}
+
 // Settings writes a tenant's settings into its document. Credentials are
-// documents of their own.
+// documents of their own. The document's version is set.
 func (v *Vault) Settings(ctx context.Context, d *Document, s *Settings) (err error) {
 	d.Kind, d.ID = KindTenant, s.ID
-	if d.Body, err = json.Marshal(s); err != nil {
+	body, err := json.Marshal(s)
+	if err != nil {
 		return fmt.Errorf("tenant %s: %w", s.ID, err)
 	}
-	return v.Seal(ctx, d, s.ID, []byte(s.KeySource.Seed))
+	if err := v.Seal(ctx, d, s.ID, []byte(s.KeySource.Seed)); err != nil {
+		return err
+	}
+	return v.mark(ctx, d, body)
 }
 
 // OpenSettings reads what [Vault.Settings] wrote.
 func (v *Vault) OpenSettings(ctx context.Context, d *Document) (s Settings, err error) {
-	if err := json.Unmarshal(d.Body, &s); err != nil || s.ID != d.ID {
-		return s, fmt.Errorf("tenant %s: %w: its document", d.ID, keystore.ErrCorrupt)
+	if s, err = v.PublicSettings(ctx, d); err != nil {
+		return s, err
 	}
 	seed, err := v.Open(ctx, d)
 	s.KeySource.Seed = string(seed)
 	return s, err
+}
+
+// PublicSettings is [Vault.OpenSettings] without secrets.
+func (v *Vault) PublicSettings(ctx context.Context, d *Document) (s Settings, err error) {
+	body, err := v.body(ctx, d)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(body, &s); err != nil || s.ID != d.ID {
+		return s, fmt.Errorf("tenant %s: %w: its document", d.ID, keystore.ErrCorrupt)
+	}
+	return s, nil
 }
 
 // StoredCredential is a credential with what is known of its making.
@@ -95,7 +152,8 @@ type credentialBody struct {
 // CredentialID is the ID of the document of a tenant's credential.
 func CredentialID(tenant, name string) string { return tenant + "/" + name }
 
-// Credential writes a credential into its document, whose kind and ID are set.
+// Credential writes a credential into its document, whose kind, ID and version
+// are set.
 // Its secret must be as [Credential.Stored] leaves it.
 func (v *Vault) Credential(ctx context.Context, d *Document, owner string, c *StoredCredential) (err error) {
 	b := credentialBody{Credential: c.Credential, Created: c.Created, Role: c.Role}
@@ -116,17 +174,25 @@ func (v *Vault) Credential(ctx context.Context, d *Document, owner string, c *St
 	case c.WidevineSigner != nil && c.WidevineSigner.AESKey != "":
 		secret = string(c.WidevineSigner.AESKey + ":" + c.WidevineSigner.AESIV)
 	}
-	if d.Body, err = json.Marshal(&b); err != nil {
+	body, err := json.Marshal(&b)
+	if err != nil {
 		return fmt.Errorf("credential %s: %w", d.ID, err)
 	}
-	return v.Seal(ctx, d, owner, []byte(secret))
+	if err := v.Seal(ctx, d, owner, []byte(secret)); err != nil {
+		return err
+	}
+	return v.mark(ctx, d, body)
 }
 
 // OpenCredential reads what [Vault.Credential] wrote.
 func (v *Vault) OpenCredential(ctx context.Context, d *Document) (*StoredCredential, error) {
+	body, err := v.body(ctx, d)
+	if err != nil {
+		return nil, err
+	}
 	var b credentialBody
 	name := d.ID[strings.LastIndexByte(d.ID, '/')+1:]
-	if err := json.Unmarshal(d.Body, &b); err != nil || b.Credential.Name != name {
+	if err := json.Unmarshal(body, &b); err != nil || b.Credential.Name != name {
 		return nil, fmt.Errorf("credential %s: %w: its document", d.ID, keystore.ErrCorrupt)
 	}
 	secret, err := v.Open(ctx, d)

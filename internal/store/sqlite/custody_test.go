@@ -97,7 +97,12 @@ func TestMissingDataKeyIsNamed(t *testing.T) {
 
 func TestMigrateSaysWhatItDid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
-	for _, want := range [][2]int{{0, 3}, {3, 3}} {
+	scripts, err := migrations()
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := len(scripts)
+	for _, want := range [][2]int{{0, n}, {n, n}} {
 		if from, to, err := Migrate(t.Context(), path, Options{}); from != want[0] || to != want[1] || err != nil {
 			t.Errorf("Migrate: from %d to %d, want %v: %v", from, to, want, err)
 		}
