@@ -160,6 +160,11 @@ func (d *Document) SetSealed(i int, v *contentkey.Value, s *Sealer, hdcp *HDCP) 
 	if err != nil {
 		return err
 	}
+	d.setSealed(i, cipherValue, mac, hdcp)
+	return nil
+}
+
+func (d *Document) setSealed(i int, cipherValue, mac []byte, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p, x := own(k.el), d.prefix(k.el, &d.pskc), d.prefix(k.el, &d.enc)
 	d.setData(k, hdcp, xmltree.Piece{
@@ -168,7 +173,6 @@ func (d *Document) SetSealed(i int, v *contentkey.Value, s *Sealer, hdcp *HDCP) 
 		After: endEncryptedValue(x) + "</" + p + "EncryptedValue><" + p + "ValueMAC>" + encodeBase64(mac) + "</" + p + "ValueMAC></" +
 			p + "Secret></" + c + "Data>",
 	})
-	return nil
 }
 
 func encryptedValue(x, algorithm string) string {
@@ -187,21 +191,103 @@ func (d *Document) SetDelivery(s *Sealer) error {
 		return fmt.Errorf("%d recipients for %d DeliveryData", len(s.recipients), len(d.DeliveryData))
 	}
 	for i := range d.DeliveryData {
-		e, w := d.DeliveryData[i].key, s.recipients[i]
+		e := d.DeliveryData[i].key
 		if e == nil {
 			return fmt.Errorf("DeliveryData %d has no DeliveryKey", i)
 		}
-		at := e.Parent() // what DeliveryKey declares holds inside it only
-		c, p, x := own(at), d.prefix(at, &d.pskc), d.prefix(at, &d.enc)
-		value := func(ciphertext, mac string) string {
-			return "<" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmRSAOAEP) + ciphertext + endEncryptedValue(x) +
-				"</" + p + "EncryptedValue><" + p + "ValueMAC>" + mac + "</" + p + "ValueMAC>"
+		d.setDelivery(e, &s.recipients[i])
+	}
+	return nil
+}
+
+// setDelivery puts the keys of a recipient behind its DeliveryKey.
+func (d *Document) setDelivery(e *xmltree.Element, w *wrappedKeys) {
+	at := e.Parent() // what DeliveryKey declares holds inside it only
+	c, p, x := own(at), d.prefix(at, &d.pskc), d.prefix(at, &d.enc)
+	value := func(ciphertext, mac string) string {
+		text := "<" + p + "EncryptedValue>" + encryptedValue(x, AlgorithmRSAOAEP) + ciphertext + endEncryptedValue(x) + "</" + p + "EncryptedValue>"
+		if mac != "" { // some writers leave it out, and others cannot add it
+			text += "<" + p + "ValueMAC>" + mac + "</" + p + "ValueMAC>"
 		}
-		d.edit().InsertAfter(e, xmltree.Piece{Before: "<" + c + `DocumentKey Algorithm="` + AlgorithmAES256CBC + `"><` + c + "Data><" + p + "Secret>" +
-			value(w.documentKey, w.documentMAC) +
-			"</" + p + "Secret></" + c + "Data></" + c + "DocumentKey><" + c + `MACMethod Algorithm="` + AlgorithmHMACSHA512 + `"><` + c + "Key>" +
-			value(w.macKey, w.macMAC) +
-			"</" + c + "Key></" + c + "MACMethod>"})
+		return text
+	}
+	d.edit().InsertAfter(e, xmltree.Piece{Before: "<" + c + `DocumentKey Algorithm="` + AlgorithmAES256CBC + `"><` + c + "Data><" + p + "Secret>" +
+		value(w.documentKey, w.documentMAC) +
+		"</" + p + "Secret></" + c + "Data></" + c + "DocumentKey><" + c + `MACMethod Algorithm="` + AlgorithmHMACSHA512 + `"><` + c + "Key>" +
+		value(w.macKey, w.macMAC) +
+		"</" + c + "Key></" + c + "MACMethod>"})
+}
+
+// CopyDelivery adds to each DeliveryData the DocumentKey and MACMethod that
+// the document from has for the same certificate, whatever shape they have
+// there.
+func (d *Document) CopyDelivery(from *Document) error {
+	for i := range d.DeliveryData {
+		r := from.deliveryFor(&d.DeliveryData[i])
+		e := d.DeliveryData[i].key
+		switch {
+		case e == nil:
+			return fmt.Errorf("DeliveryData %d has no DeliveryKey", i)
+		case r == nil || r.DocumentKey == nil || r.MACKey == nil || r.DocumentKey.CipherValue == "" || r.MACKey.CipherValue == "":
+			return fmt.Errorf("DeliveryData %d: no encrypted DocumentKey and MACMethod for its certificate", i)
+		}
+		for _, s := range [...]*Secret{r.DocumentKey, r.MACKey} {
+			if err := s.check(AlgorithmRSAOAEP); err != nil {
+				return fmt.Errorf("DeliveryData %d: %w", i, err)
+			}
+		}
+		d.setDelivery(e, &wrappedKeys{r.DocumentKey.CipherValue, r.DocumentKey.ValueMAC, r.MACKey.CipherValue, r.MACKey.ValueMAC})
+	}
+	return nil
+}
+
+// deliveryFor finds the recipient with the certificate of another document's.
+func (d *Document) deliveryFor(other *DeliveryData) *DeliveryData {
+	if len(other.Certificates) == 0 {
+		return nil
+	}
+	want, err := decodeBase64(other.Certificates[0])
+	if err != nil {
+		return nil
+	}
+	for i := range d.DeliveryData {
+		for _, text := range d.DeliveryData[i].Certificates {
+			if got, err := decodeBase64(text); err == nil && bytes.Equal(got, want) {
+				return &d.DeliveryData[i]
+			}
+		}
+	}
+	return nil
+}
+
+// CopySecret gives content key i a value that was encrypted elsewhere, and
+// HDCPData as in [Document.SetValue].
+func (d *Document) CopySecret(i int, s *Secret, hdcp *HDCP) error {
+	if err := s.check(AlgorithmAES256CBC); err != nil {
+		return err
+	}
+	cipherValue, err := decodeBase64(s.CipherValue)
+	if err != nil {
+		return err
+	}
+	mac, err := decodeBase64(s.ValueMAC)
+	if err != nil {
+		return err
+	}
+	d.setSealed(i, cipherValue, mac, hdcp)
+	return nil
+}
+
+// check holds that a secret is encrypted with the algorithm and that its
+// texts can be written again.
+func (s *Secret) check(algorithm string) error {
+	if s.CipherValue == "" || s.PlainValue != "" || s.Algorithm != algorithm && s.Algorithm != "" {
+		return errors.New("not one value that is encrypted as SPEKE wants it")
+	}
+	for _, text := range [...]string{s.CipherValue, s.ValueMAC} {
+		if _, err := decodeBase64(text); err != nil {
+			return err
+		}
 	}
 	return nil
 }

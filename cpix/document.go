@@ -56,6 +56,29 @@ type Document struct {
 	plain      plainTags // of the latest content key in clear
 }
 
+// Source returns the bytes that the document was parsed from.
+func (d *Document) Source() string { return d.tree.Source() }
+
+// HasPSKC reports whether the root binds a prefix to the PSKC namespace
+// (S2-PAY-04).
+func (d *Document) HasPSKC() bool {
+	p, ok := d.tree.Root().PrefixFor(NamespacePSKC)
+	return ok && p != ""
+}
+
+// Attrs calls f for each attribute of the filter that is in no namespace.
+func (f *Filter) Attrs(yield func(name, value string) bool) {
+	attrs := f.el.Attrs()
+	for i := range attrs {
+		if _, declares := attrs[i].Declares(); declares || attrs[i].SpaceIndex() != 0 {
+			continue
+		}
+		if !yield(attrs[i].Local(), strings.TrimSpace(attrs[i].Value())) {
+			return
+		}
+	}
+}
+
 // Lists counts the list elements of a document. More than one of a kind is
 // outside CPIX; their entries are read all the same.
 type Lists struct {
@@ -232,10 +255,10 @@ func (f *Filter) Attr(name string) (value string, ok bool) {
 // decodeBase64 decodes xs:base64Binary: white space is skipped and non-zero
 // trailing bits are tolerated (CPIX-TYP-02, -08).
 func decodeBase64(s string) ([]byte, error) {
-	if strings.ContainsAny(s, " \t\r\n") {
-		s = strings.Join(strings.Fields(s), "")
+	b, err := base64.StdEncoding.DecodeString(s) // skips line ends by itself
+	if err != nil && strings.ContainsAny(s, " \t") {
+		b, err = base64.StdEncoding.DecodeString(strings.Join(strings.Fields(s), ""))
 	}
-	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return nil, errors.New("not base64") // the decoder's own error can quote its input
 	}

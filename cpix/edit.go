@@ -225,15 +225,16 @@ func (d *Document) RemoveSignatures() {
 // declarations of the v1 namespace, and URIExtXKey (S2-PAY-06). Signals of
 // those elements must not be edited otherwise.
 func (d *Document) RemoveV1() {
-	if !d.hasV1() {
+	if !d.HasV1() {
 		return
 	}
 	d.removeV1(d.tree.Root())
 }
 
-// hasV1 reports whether anything of SPEKE v1 may be in the document, so that
-// the usual v2 request is not walked once more.
-func (d *Document) hasV1() bool {
+// HasV1 reports whether there is anything of what SPEKE v2 left behind
+// (S2-PAY-06): the v1 namespace, if only declared, or a URIExtXKey among the
+// signals.
+func (d *Document) HasV1() bool {
 	for _, space := range d.tree.Spaces() {
 		if space == NamespaceSPEKE {
 			return true

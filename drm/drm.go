@@ -171,6 +171,8 @@ var knownSystems = []knownSystem{
 	known("80a6be7e-1448-4c37-9e70-d5aebe04c8d2", "Irdeto"),
 	known("5e629af5-38da-4063-8977-97ffbd9902d4", "Marlin"),
 	known("3d5e6d35-9b9a-41e8-b843-dd3c6e72c42c", "WisePlay"),
+	known("d9e4411a-e886-4909-a380-a77f28d52335", "NCG"),
+	known("48582a1d-1ff4-426e-8cd5-06424fcc578c", "NCG HLS SAMPLE-AES"),
 }
 
 func known(text, name string) knownSystem {

@@ -211,6 +211,19 @@ func (p PlayReady) Signal(t *Track, want Fields) (Signaling, error) {
 		return Signaling{}, err
 	}
 	putBoxHeader(box, playReadyID)
+	return p.around(box, t, want), nil
+}
+
+// Around returns the wanted values for a PlayReady Object that is there
+// already, such as one that another key provider made.
+func (p PlayReady) Around(object []byte, t *Track, want Fields) Signaling {
+	box := append(make([]byte, boxHeaderLen, boxHeaderLen+len(object)), object...)
+	putBoxHeader(box, playReadyID)
+	return p.around(box, t, want)
+}
+
+// around is [PlayReady.Around] for an object in its box.
+func (p PlayReady) around(box []byte, t *Track, want Fields) Signaling {
 	object := box[boxHeaderLen:]
 	method := sampleMethod(t.Scheme, p.CencMethod)
 
@@ -263,7 +276,7 @@ func (p PlayReady) Signal(t *Track, want Fields) (Signaling, error) {
 		b = append(b, object...)
 		s.Smooth = tail(b, at)
 	}
-	return s, nil
+	return s
 }
 
 // PlayReadyChecksum returns the CHECKSUM of an AESCTR key in a header (D-220):

@@ -87,6 +87,12 @@ func (w Widevine) Signal(t *Track, want Fields) (Signaling, error) {
 	var scratch [384]byte
 	box := w.appendData(scratch[:boxHeaderLen], t)
 	putBoxHeader(box, widevineID)
+	return w.Around(box, t, want), nil
+}
+
+// Around returns the wanted values for a box that is there already, such as
+// one that another key provider made.
+func (w Widevine) Around(box []byte, t *Track, want Fields) Signaling {
 	method := sampleMethod(t.Scheme, w.CencMethod)
 
 	n := 0
@@ -128,7 +134,7 @@ func (w Widevine) Signal(t *Track, want Fields) (Signaling, error) {
 		b = append(b, widevineEnd...)
 		s.HLS = tail(b, at)
 	}
-	return s, nil
+	return s
 }
 
 const (

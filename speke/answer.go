@@ -101,6 +101,14 @@ type Grant struct {
 	KID   contentkey.KID // differs from the requested one under a KID override
 	Value contentkey.Value
 	IV    contentkey.IV // stored with the key
+
+	// NoIV says that the IV is not known, so that none is added: the key is
+	// another key provider's, who did not tell it.
+	NoIV bool
+
+	// HDCPLevel is what another key provider says of output protection (2.1).
+	// It goes before what the policy says.
+	HDCPLevel string
 }
 
 // Format hides the key, also from a verb that does not fit.
@@ -122,8 +130,52 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // docs/conformance.md under S2-ECHO-12; all else comes back byte for byte. The
 // answer is written to r.Room if that is long enough.
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
-	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) || r.Encrypted() != (sealer != nil) {
+	if r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")
+	}
+	if err := r.begin(grants, signaling); err != nil {
+		return nil, err
+	}
+	if sealer != nil {
+		if err := r.doc.SetDelivery(sealer); err != nil {
+			return nil, err
+		}
+	}
+	for i := range grants {
+		if err := r.answerKey(i, &grants[i], sealer); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(signaling)
+}
+
+// Relay is [Request.Answer] with content keys that another key provider has
+// encrypted to the recipients of the request, in the document from. secrets
+// has its index of each content key.
+func (r *Request) Relay(grants []Grant, signaling []drm.Signaling, from *cpix.Document, secrets []int) ([]byte, error) {
+	if !r.Encrypted() || len(secrets) != len(r.Keys) {
+		return nil, errors.New("answer does not fit the request")
+	}
+	if err := r.begin(grants, signaling); err != nil {
+		return nil, err
+	}
+	if err := r.doc.CopyDelivery(from); err != nil {
+		return nil, err
+	}
+	for i := range grants {
+		g := &grants[i]
+		r.addIV(i, g)
+		if err := r.doc.CopySecret(i, &from.ContentKeys[secrets[i]].Secret, r.hdcp(&r.Keys[i], g)); err != nil {
+			return nil, err
+		}
+	}
+	return r.finish(signaling)
+}
+
+// begin makes the edits that are the same for all answers.
+func (r *Request) begin(grants []Grant, signaling []drm.Signaling) error {
+	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) {
+		return errors.New("answer does not fit the request")
 	}
 	d := r.doc
 	d.Edit(r.editCount())
@@ -133,21 +185,24 @@ func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix
 	}
 	d.DeclarePSKC()
 	d.RemoveSignatures()
-	if sealer != nil {
-		if err := d.SetDelivery(sealer); err != nil {
-			return nil, err
-		}
-	}
 	r.overrideKIDs(grants)
-	for i := range grants {
-		if err := r.answerKey(i, &grants[i], sealer); err != nil {
-			return nil, err
-		}
-	}
+	return nil
+}
+
+func (r *Request) finish(signaling []drm.Signaling) ([]byte, error) {
 	for i := range signaling {
 		r.answerSystem(i, &signaling[i])
 	}
-	return d.AppendTo(r.Room[:0])
+	return r.doc.AppendTo(r.Room[:0])
+}
+
+// Document returns the document of the request, to be read and not changed.
+func (r *Request) Document() *cpix.Document { return r.doc }
+
+func (r *Request) addIV(i int, g *Grant) {
+	if r.Keys[i].AddIV && !g.NoIV {
+		r.doc.SetExplicitIV(i, g.IV)
+	}
 }
 
 // overrideKIDs changes the key IDs everywhere at once when any was answered
@@ -168,11 +223,8 @@ func (r *Request) overrideKIDs(grants []Grant) {
 }
 
 func (r *Request) answerKey(i int, g *Grant, sealer *cpix.Sealer) error {
-	k := &r.Keys[i]
-	if k.AddIV {
-		r.doc.SetExplicitIV(i, g.IV)
-	}
-	hdcp := r.hdcp(k)
+	r.addIV(i, g)
+	hdcp := r.hdcp(&r.Keys[i], g)
 	if sealer != nil {
 		return r.doc.SetSealed(i, &g.Value, sealer, hdcp)
 	}
@@ -182,8 +234,13 @@ func (r *Request) answerKey(i int, g *Grant, sealer *cpix.Sealer) error {
 
 // hdcp finds the output protection of the tracks that a key is for; only
 // SPEKE 2.1 can say it (S21-PAY-72).
-func (r *Request) hdcp(k *Key) *cpix.HDCP {
-	if r.Profile != V21 || len(r.output.HDCP) == 0 {
+func (r *Request) hdcp(k *Key, g *Grant) *cpix.HDCP {
+	switch {
+	case r.Profile != V21:
+		return nil
+	case g.HDCPLevel != "":
+		return &cpix.HDCP{Level: g.HDCPLevel}
+	case len(r.output.HDCP) == 0:
 		return nil
 	}
 	for _, u := range k.Uses {
@@ -274,4 +331,11 @@ type Answer struct {
 	// Recipients are the SHA-256 fingerprints, in lower-case hexadecimal, of
 	// the certificates that the keys are encrypted to; none for clear keys.
 	Recipients []string
+
+	// UserAgent names the key provider that answered, when it is not this one
+	// (SX-GW-01).
+	UserAgent string
+
+	// Source names another key provider whose keys these are; "" for our own.
+	Source string
 }

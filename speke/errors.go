@@ -2,6 +2,7 @@ package speke
 
 import (
 	"net/http"
+	"strings"
 
 	"spekeasy/contentkey"
 )
@@ -73,3 +74,21 @@ func EncryptionError(cause error) *Error {
 // ContractError is the answer to a request whose encryption contract the key
 // provider's policy does not allow (S2-ERR-18).
 func ContractError(cause error) *Error { return invalid(textContract, cause) }
+
+// IsSpecified reports whether a text is, to the letter, one that the
+// specification has for errors (S2-ERR-10 to -19). A gateway passes such a text
+// of its upstream on (SX-GW-01).
+func IsSpecified(text string) bool {
+	switch text {
+	case textMissingContentID, textMissingCPIXVersion, textCPIXVersion, textMixedSchemes, textVersion,
+		textMalformedContract, textContract, textMissingContract:
+		return true
+	}
+	for _, prefix := range [...]string{textMissingScheme, textSchemeSystem} {
+		if id, ok := strings.CutPrefix(text, prefix); ok {
+			_, err := contentkey.ParseKID(id)
+			return err == nil
+		}
+	}
+	return false
+}

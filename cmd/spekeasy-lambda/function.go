@@ -9,8 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -35,7 +33,9 @@ const (
 	// waits for it.
 	refreshTime = 5 * time.Second
 
-	// flushEvery is the least time between writes of last-seen times.
+	// lookEvery is the least time between looks for tenants that were changed
+	// in the table, and flushEvery between writes of last-seen times.
+	lookEvery  = 10 * time.Second
 	flushEvery = 30 * time.Second
 
 	// endTime is how long the end of the process may take. Lambda gives half
@@ -57,8 +57,8 @@ type function struct {
 	mu       sync.RWMutex // held for reading by requests under way
 	app      *app.App
 	secrets  *secretsmanager.Set
-	built    int       // how often
 	checked  time.Time // when secrets were looked at last
+	looked   time.Time // when tenants were looked for last
 	flushed  time.Time
 	doubtful bool // a secret may be old
 }
@@ -110,8 +110,12 @@ func (f *function) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.built++
-	c.Data = filepath.Join(c.Data, strconv.Itoa(os.Getpid())+"-"+strconv.Itoa(f.built)) // its lock is one server's
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if c.Data, err = os.MkdirTemp(c.Data, ""); err != nil { // its lock is one server's
+		return fmt.Errorf("data directory: %w", err)
+	}
 	log := slog.New(slog.NewJSONHandler(f.stderr, &slog.HandlerOptions{Level: c.Log.Level}))
 	a, err := app.New(ctx, c, f.backends(), "spekeasy/"+version, log)
 	if err != nil {
@@ -119,7 +123,7 @@ func (f *function) build(ctx context.Context) error {
 	}
 	old := f.app
 	f.app, f.secrets, f.log = a, secrets, log
-	f.checked, f.flushed, f.doubtful = f.now(), f.now(), false
+	f.checked, f.looked, f.flushed, f.doubtful = f.now(), f.now(), f.now(), false
 	if old != nil {
 		f.close(ctx, old)
 	}
@@ -185,6 +189,7 @@ func (f *function) text(ctx context.Context, secrets *secretsmanager.Set) (strin
 // ServeHTTP has a request answered. What is written here stays in memory
 // until it returns.
 func (f *function) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.look(r.Context())
 	f.refresh(r.Context())
 	f.mu.RLock()
 	status := statusWriter{ResponseWriter: w}
@@ -204,6 +209,22 @@ func (s *statusWriter) WriteHeader(code int) {
 		s.code = code
 	}
 	s.ResponseWriter.WriteHeader(code)
+}
+
+// look takes over what others changed about tenants and credentials. Those
+// before serve while that cannot be found out.
+func (f *function) look(ctx context.Context) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now().Sub(f.looked) < lookEvery {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, refreshTime)
+	defer cancel()
+	f.looked = f.now()
+	if err := f.app.Refresh(ctx); err != nil {
+		f.log.Warn("looking for changed tenants", "error", err)
+	}
 }
 
 // refresh builds the server anew if a secret was rotated. If that cannot be

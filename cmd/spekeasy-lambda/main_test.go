@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"spekeasy/adminapi"
 	"spekeasy/internal/lambdahttp"
 )
 
@@ -252,5 +254,53 @@ func TestConfigurationElsewhere(t *testing.T) {
 			}
 			delete(a.env, "SPEKEASY_CONFIG_FILE")
 		})
+	}
+}
+
+// What an admin changes in the table, the function takes over soon.
+func TestChangedTenants(t *testing.T) {
+	a := newAccount(t)
+	a.env["SPEKEASY_CONFIG"] += "admin: {credentials: [{name: root, role: security-officer, basic: {user: root, password: swordfish-7}}]}\n"
+	c := &clock{at: time.Now()}
+	var functions [2]*function
+	for i := range functions {
+		functions[i] = newFunction(a.lookup, new(bytes.Buffer), new(bytes.Buffer), c.now)
+		if err := functions[i].load(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		defer functions[i].end()
+	}
+	srv := httptest.NewServer(functions[0].app.AdminAPI)
+	defer srv.Close()
+	admin := adminapi.Client{Server: srv.URL, Name: "root", Password: "swordfish-7"}
+	if _, err := admin.CreateTenant(t.Context(), adminapi.NewTenant{ID: "other"}); err != nil {
+		t.Fatal(err)
+	}
+	way := adminapi.Credential{Name: "encoder", IAM: &adminapi.IAM{ARNs: []string{"arn:aws:sts::111122223333:assumed-role/Other/*"}}}
+	if _, err := admin.CreateCredential(t.Context(), "other", way); err != nil {
+		t.Fatal(err)
+	}
+	h := lambdahttp.New(functions[1], lambdahttp.Options{})
+	status := func() int {
+		t.Helper()
+		out, err := h.Invoke(t.Context(), []byte(strings.Replace(event(t, document(t), ""), "assumed-role/drm-MediaPackageV2Role-1ABC", "assumed-role/Other", 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parse(t, string(out)).StatusCode
+	}
+	if got := status(); got != 401 {
+		t.Errorf("at once: %d", got)
+	}
+	c.pass(lookEvery)
+	if got := status(); got != 200 {
+		t.Errorf("after %v: %d", lookEvery, got)
+	}
+	if err := admin.RevokeCredential(t.Context(), "other", "encoder", 0); err != nil {
+		t.Fatal(err)
+	}
+	c.pass(lookEvery)
+	if got := status(); got != 401 {
+		t.Errorf("revoked: %d", got)
 	}
 }

@@ -15,10 +15,11 @@ import (
 
 	"spekeasy/internal/app"
 	"spekeasy/internal/config"
+	"spekeasy/internal/upstream"
 )
 
 func newServe(e *env) *cobra.Command {
-	var file, listen, data string
+	var file, listen, data, word string
 	var dev bool
 	cmd := &cobra.Command{
 		Use:   "serve (--config FILE | --dev --data DIR)",
@@ -32,7 +33,10 @@ func newServe(e *env) *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dev {
-				return e.serveDev(cmd.Context(), file, listen, data)
+				return e.serveDev(cmd.Context(), file, listen, data, word)
+			}
+			if word != "" {
+				return errors.New("--upstream needs --dev; a configuration file has upstream under its tenant")
 			}
 			return e.serveFile(cmd.Context(), file, listen, data)
 		},
@@ -41,12 +45,13 @@ func newServe(e *env) *cobra.Command {
 	f.StringVar(&file, "config", "", "configuration `file`")
 	f.BoolVar(&dev, "dev", false, "serve the tenant dev without a configuration file")
 	f.StringVar(&listen, "listen", "", "`address` and port to listen on; port 0 picks a free one")
+	f.StringVar(&word, "upstream", "", "with --dev: answer with the keys of this key service, one `word` such as\naxinom+https://TENANT:KEY@HOST/api/Speke")
 	f.StringVar(&data, "data", "", "`directory` for the database and the key encryption key")
 	return cmd
 }
 
 // serveDev serves the tenant dev.
-func (e *env) serveDev(ctx context.Context, file, listen, data string) error {
+func (e *env) serveDev(ctx context.Context, file, listen, data, word string) error {
 	if file != "" {
 		return errors.New("--dev and --config exclude each other")
 	}
@@ -63,7 +68,13 @@ func (e *env) serveDev(ctx context.Context, file, listen, data string) error {
 	if err != nil {
 		return err
 	}
-	return e.serve(ctx, l, config.Dev(listen, data, "http://"+l.Addr().String()), nil)
+	c := config.Dev(listen, data, "http://"+l.Addr().String())
+	if word != "" {
+		if c.Tenants[0].Upstream, err = upstream.ParseWord(word); err != nil {
+			return errors.Join(fmt.Errorf("--upstream: %w", err), l.Close())
+		}
+	}
+	return e.serve(ctx, l, c, nil)
 }
 
 // serveFile serves what a configuration file says; --listen and --data go

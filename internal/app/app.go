@@ -19,6 +19,7 @@ import (
 
 	"spekeasy/internal/admin"
 	"spekeasy/internal/config"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/ops"
@@ -35,8 +36,8 @@ type Backends struct {
 	Stdout      io.Writer // takes the audit log when it is to go to standard output
 
 	// Still means that the process stands still between requests, so that
-	// nothing may be done in the background: no probes, and last-seen times
-	// are written when the keystore is told to.
+	// nothing may be done in the background: no probes, and whoever runs it
+	// has to call [App.Refresh], and Flush of the keystore.
 	Still bool
 }
 
@@ -58,6 +59,7 @@ type App struct {
 	Store     *url.URL // where keys are kept
 	KEK       *url.URL // what wraps their data keys
 	Keystore  *keystore.Keystore
+	Gateway   *gateway.Gateway // to the upstreams of tenants that have one
 	Customers *Customers
 	Handler   http.Handler
 	TLS       *tls.Config // of the listener; nil for plain HTTP
@@ -67,14 +69,15 @@ type App struct {
 
 	AdminAPI *admin.API
 
-	log      *slog.Logger
-	store    keystore.Store
-	watch    watch
-	listener *listenerTLS // nil for plain HTTP
-	admin    net.Listener
-	close    []func(context.Context) error // in the order of opening
-	onDrain  []func()                      // when no new requests come
-	beside   []func(context.Context)       // run while serving
+	log       *slog.Logger
+	store     keystore.Store
+	watch     watch
+	directory *directory
+	listener  *listenerTLS // nil for plain HTTP
+	admin     net.Listener
+	close     []func(context.Context) error // in the order of opening
+	onDrain   []func()                      // when no new requests come
+	beside    []func(context.Context)       // run while serving
 }
 
 // New builds everything that the configuration asks for. The data directory
@@ -102,10 +105,16 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 		return nil, err
 	}
 	recorder := a.watch.recorded(audited)
-	if err := a.openAdmin(ctx, recorder, userAgent); err != nil {
+	if err := a.openAdmin(ctx, b.Still, recorder, userAgent); err != nil {
 		return nil, err
 	}
-	provider := keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: time.Duration(c.Sealing.Reuse)})
+	seal := time.Duration(c.Sealing.Reuse)
+	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
+	a.onClose(a.Gateway.Close)
+	provider := &providers{keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: seal}), a.Gateway}
+	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
+		return nil, err
+	}
 	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
 	if err := a.mountPlayback(s, recorder); err != nil {
@@ -125,6 +134,7 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watch.metrics.Keystore(a.Keystore.Stats)
 	a.watch.metrics.Expiries(a.expiries)
+	a.watch.metrics.Upstreams(a.upstreams)
 	if !b.Still {
 		a.openHealth(ctx)
 		s.Health(http.HandlerFunc(ops.Live), http.HandlerFunc(a.Health.Ready))

@@ -23,7 +23,7 @@ func (a *App) mountBindings(s *server.Server) error {
 	if err != nil && !errors.Is(err, keystore.ErrNoFeed) {
 		return err
 	}
-	api := binding.NewAPI(a.Customers, a.Customers, custody, feed, binding.Options{Log: a.log})
+	api := binding.NewAPI(a.Customers, a.Customers, custody, feed, binding.Options{Upstreams: a.Gateway, Log: a.log})
 	for pattern, h := range api.Handlers() {
 		s.Mount(pattern, h)
 	}

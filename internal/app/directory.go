@@ -45,9 +45,9 @@ const (
 	loadWithin = time.Minute
 )
 
-// openAdmin loads what is in the store, keeps looking for changes, and makes
-// the admin API.
-func (a *App) openAdmin(ctx context.Context, recorder admin.Recorder, version string) error {
+// openAdmin loads what is in the store, keeps looking for changes unless the
+// process stands still, and makes the admin API.
+func (a *App) openAdmin(ctx context.Context, still bool, recorder admin.Recorder, version string) error {
 	store, ok := a.store.(tenant.Store)
 	if !ok {
 		return errors.New("this kind of store keeps no tenants")
@@ -63,7 +63,10 @@ func (a *App) openAdmin(ctx context.Context, recorder admin.Recorder, version st
 	if err != nil {
 		return err
 	}
-	a.AdminAPI = api
+	a.AdminAPI, a.directory = api, d
+	if still {
+		return nil
+	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var done sync.WaitGroup
 	done.Go(func() { d.watch(watching, api) })
@@ -74,6 +77,10 @@ func (a *App) openAdmin(ctx context.Context, recorder admin.Recorder, version st
 	})
 	return nil
 }
+
+// Refresh looks for tenants and credentials that others changed, for a process
+// that does nothing in the background. Others do so by themselves.
+func (a *App) Refresh(ctx context.Context) error { return a.directory.Refresh(ctx) }
 
 // mountAdmin puts the admin API on a listener.
 func (a *App) mountAdmin(mux *http.ServeMux, loopback bool) {
@@ -142,8 +149,10 @@ func (d *directory) Refresh(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, fault := range inv.Faults {
-		d.log.Error("a stored tenant or credential cannot be read", "error", fault)
+	if before == nil || before.Revision != inv.Revision || len(before.Faults) != len(inv.Faults) { // not at every look
+		for _, fault := range inv.Faults {
+			d.log.Error("a stored tenant or credential cannot be read", "error", fault)
+		}
 	}
 	if before == nil || before.Revision != inv.Revision || before.Later {
 		if err := d.customers.SetStored(inv.Tenants); err != nil {

@@ -148,6 +148,38 @@ func (a *App) expiries() (all []metrics.Expiry) {
 	return all
 }
 
+// upstreams is what metrics tell of the key services behind tenants. Two
+// tenants' upstreams of one name are counted together.
+func (a *App) upstreams() []metrics.Upstream {
+	var all []metrics.Upstream
+	at := make(map[string]int)
+	for _, h := range a.Gateway.Health() {
+		i, ok := at[h.Upstream]
+		if !ok {
+			i = len(all)
+			at[h.Upstream] = i
+			all = append(all, metrics.Upstream{Name: h.Upstream, Failed: make(map[string]uint64), Fixed: make(map[string]uint64)})
+		}
+		u := &all[i]
+		u.Answered += h.Answered
+		u.Retried += h.Retried
+		u.Hedged += h.Hedged
+		u.Copies += h.Copies
+		for kind, n := range h.Failed {
+			u.Failed[string(kind)] += n
+		}
+		for fix, n := range h.Fixes {
+			u.Fixed[fix] += n
+		}
+		u.Open = u.Open || h.State == "open"
+		u.Median, u.P95 = max(u.Median, h.LatencyMedian), max(u.P95, h.LatencyP95)
+		if h.LastSuccess.After(u.LastSuccess) {
+			u.LastSuccess = h.LastSuccess
+		}
+	}
+	return all
+}
+
 // openHealth has the server's needs checked until it is closed.
 func (a *App) openHealth(ctx context.Context) {
 	a.Health = ops.NewHealth([]ops.Check{

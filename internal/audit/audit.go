@@ -96,6 +96,7 @@ type Record struct {
 	Protection string           `json:"protection,omitzero"`
 	Recipients []string         `json:"recipients,omitempty"` // SHA-256 of the certificates' DER, lower-case hexadecimal
 	Created    int              `json:"created,omitzero"`     // how many of the content keys are new
+	Upstream   string           `json:"upstream,omitzero"`    // whose the keys are, if not ours; or "copy of" and whose
 
 	Error string `json:"error,omitzero"` // why it was refused or failed; what the log found wrong with itself
 

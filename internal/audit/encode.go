@@ -81,6 +81,7 @@ func (r *Record) appendMembers(b []byte) []byte {
 		b = append(b, ']')
 	}
 	b = appendInt(b, `,"created":`, int64(r.Created))
+	b = appendText(b, `,"upstream":"`, clip(r.Upstream, maxShort))
 	b = appendText(b, `,"error":"`, Clip(r.Error))
 	b = appendText(b, `,"server":"`, clip(r.Server, maxShort))
 	if !r.Previous.IsZero() {

@@ -33,7 +33,7 @@ func TestMembers(t *testing.T) {
 		"delivery": sample(),
 		"encrypted, overridden": {
 			Event: KeyRequest, Result: Delivered, KIDs: []contentkey.KID{kid(1), kid(2)}, Requested: []contentkey.KID{kid(3), kid(4)},
-			Protection: Encrypted, Recipients: []string{strings.Repeat("ab", 32), strings.Repeat("cd", 32)}, Created: 2,
+			Protection: Encrypted, Recipients: []string{strings.Repeat("ab", 32), strings.Repeat("cd", 32)}, Created: 2, Upstream: "axinom",
 		},
 		"refusal":   {Event: KeyRequest, Result: Refused, Status: 422, Error: `Unsupported "x"` + "\n\t\x00\\"},
 		"start":     {Event: serverStart, Server: "spekeasy on host", Previous: Hash{1}, Torn: 17, Error: "gone"},

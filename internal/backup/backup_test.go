@@ -155,7 +155,9 @@ func rows(t testing.TB, s backup.Source) (all []any) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, page)
+		if len(page) > 0 {
+			all = append(all, page)
+		}
 	}
 	return all
 }

@@ -37,6 +37,9 @@ type Options struct {
 	// means half a second.
 	Poll time.Duration
 
+	// Upstreams tells of tenants' upstreams; nil for a server without any.
+	Upstreams Upstreams
+
 	// Streams is how many clients may wait at once. Zero means 256.
 	Streams int
 
@@ -92,6 +95,11 @@ func (a *API) Handlers() map[string]http.Handler {
 	}
 	if a.feed != nil {
 		handlers["/v1/events"] = a.handler(a.events)
+	}
+	if a.o.Upstreams != nil {
+		handlers["/v1/upstreams"] = a.handler(a.upstreams)
+		handlers["/v1/exchanges"] = a.handler(a.exchanges)
+		handlers["/v1/exchanges/{request}"] = a.handler(a.exchange)
 	}
 	return handlers
 }

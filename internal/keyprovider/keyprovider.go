@@ -30,7 +30,7 @@ type Keys interface {
 type Local struct {
 	keys    Keys
 	now     func() time.Time
-	sealers sealers
+	sealers *Sealers
 }
 
 // Options are the optional settings of [New].
@@ -42,20 +42,18 @@ type Options struct {
 
 // New returns a key provider. random is the source of document keys and IVs.
 func New(keys Keys, random io.Reader, now func() time.Time, o Options) *Local {
-	return &Local{keys: keys, now: now, sealers: sealers{
-		random: random, now: now, reuse: o.SealFor, sets: make(map[recipientSet]*sealerEntry),
-	}}
+	return &Local{keys: keys, now: now, sealers: NewSealers(random, now, o.SealFor)}
 }
 
 // Provide answers one request for one tenant. Refusals are a [*speke.Error];
 // then nothing was created. Other errors wrap those of package keystore.
 func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Request) (*speke.Answer, error) {
 	// Everything that can be refused comes before the first key is made.
-	sealer, err := l.sealers.get(t.ID, req, func(c *x509.Certificate) error { return t.Certificates.Check(c, l.now()) })
+	sealer, err := l.sealers.Get(t.ID, req, func(c *x509.Certificate) error { return t.Certificates.Check(c, l.now()) })
 	if err != nil {
 		return nil, err
 	}
-	ask, err := question(t, req)
+	ask, err := Question(t, req)
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +86,9 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 	return answer, nil
 }
 
-// question puts the request to the keystore: under which key ID each key is
-// kept, and what for.
-func question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
+// Question puts the request to the keystore: under which key ID each key is
+// kept, and what for. The error is a [*speke.Error].
+func Question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
 	ask := &keystore.Ask{
 		Tenant: t.ID, ContentID: req.ContentID, Profile: req.Profile.String(), Scheme: req.Scheme,
 		Source: t.Source, Reuse: t.Reuse, Admit: t.NewKeys, Wants: make([]keystore.Want, len(req.Keys)),
@@ -184,7 +182,7 @@ func refusal(err error) error {
 	if errors.As(err, &reuse) {
 		return &speke.Error{Status: http.StatusUnprocessableEntity, Text: reuse.Error()}
 	}
-	if errors.Is(err, keystore.ErrDeleted) {
+	if errors.Is(err, keystore.ErrDeleted) || errors.Is(err, keystore.ErrElsewhere) {
 		return &speke.Error{Status: http.StatusUnprocessableEntity, Text: err.Error()}
 	}
 	return err

@@ -15,17 +15,23 @@ import (
 // maxRecipientSets bounds the sets of recipients that are remembered.
 const maxRecipientSets = 1024
 
-// sealers keeps what was made for a tenant's set of recipients: the parsed
+// Sealers keeps what was made for a tenant's set of recipients: the parsed
 // certificates, and for a short time the document key and MAC key with their
 // RSA wrapping. The recipients can open all documents of that time anyway, so
 // that nobody learns more, and RSA leaves the hot path (SX-CKE-04).
-type sealers struct {
+type Sealers struct {
 	random io.Reader
 	now    func() time.Time
 	reuse  time.Duration // how long a sealer serves; 0 makes one per document
 
 	mu   sync.Mutex
 	sets map[recipientSet]*sealerEntry
+}
+
+// NewSealers returns sealers that serve for the given time; 0 makes one for
+// each document. random is the source of document keys and IVs.
+func NewSealers(random io.Reader, now func() time.Time, reuse time.Duration) *Sealers {
+	return &Sealers{random: random, now: now, reuse: reuse, sets: make(map[recipientSet]*sealerEntry)}
 }
 
 // recipientSet identifies a tenant and exactly these certificates in exactly
@@ -38,9 +44,9 @@ type sealerEntry struct {
 	expires time.Time
 }
 
-// get returns a sealer for the recipients of the request, or nil when it asks
+// Get returns a sealer for the recipients of the request, or nil when it asks
 // for clear keys. check judges the certificates at every use.
-func (s *sealers) get(tenant string, req *speke.Request, check func(*x509.Certificate) error) (*cpix.Sealer, error) {
+func (s *Sealers) Get(tenant string, req *speke.Request, check func(*x509.Certificate) error) (*cpix.Sealer, error) {
 	if !req.Encrypted() {
 		return nil, nil
 	}
@@ -76,7 +82,7 @@ func (s *sealers) get(tenant string, req *speke.Request, check func(*x509.Certif
 	return sealer, nil
 }
 
-func (s *sealers) put(id recipientSet, entry *sealerEntry, now time.Time) {
+func (s *Sealers) put(id recipientSet, entry *sealerEntry, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.sets) >= maxRecipientSets {

@@ -10,7 +10,7 @@ import (
 // small, however many there are and whether or not it has expired.
 func TestSealersAreBounded(t *testing.T) {
 	for _, lifetime := range []time.Duration{time.Second, time.Hour} {
-		s := &sealers{sets: make(map[recipientSet]*sealerEntry)}
+		s := &Sealers{sets: make(map[recipientSet]*sealerEntry)}
 		now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 		var last recipientSet
 		for i := range 5 * maxRecipientSets {

@@ -59,6 +59,10 @@ type entry struct {
 	until  int64 // when the opened key must be read again; 0 while there is none
 	key    opened
 	bounds []*bound
+
+	source      string // whose the key is, if another key provider's
+	sourceUntil int64  // until when that is known without reading it again
+	copied      bool   // it is kept here all the same
 }
 
 // Format hides the key: fmt does not ask the type of an unexported member.
@@ -310,7 +314,7 @@ func (c *cache) remove(tenant string, kid contentkey.KID) {
 	defer s.mu.Unlock()
 	if e := s.entries[place{tenant, kid}]; e != nil {
 		clear(e.key.value[:])
-		e.until = 0
+		e.until, e.sourceUntil = 0, 0
 	}
 }
 

@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"hash/maphash"
 	"time"
@@ -185,6 +186,8 @@ func (im *Import) outcome(ctx context.Context, key *ImportedKey, f found) (Impor
 	}
 	o, err := im.k.open(ctx, im.tenant, f.record)
 	switch {
+	case errors.Is(err, ErrElsewhere):
+		return im.fill(ctx, key, f.record)
 	case err != nil:
 		return 0, err
 	case o.value != key.Value:
@@ -194,6 +197,28 @@ func (im *Import) outcome(ctx context.Context, key *ImportedKey, f found) (Impor
 	default:
 		return ImportPresent, nil
 	}
+}
+
+// fill puts an imported key into the record of a key ID that another key
+// provider has answered and whose key was not kept: its owner brings it along.
+func (im *Import) fill(ctx context.Context, key *ImportedKey, r *Record) (ImportOutcome, error) {
+	if im.dryRun {
+		return ImportCreated, nil
+	}
+	sealed, err := im.seal(ctx, []ImportedKey{*key})
+	if err != nil {
+		return 0, err
+	}
+	done, err := im.store.Reseal(ctx, im.tenant, []Reseal{{
+		KID: r.KID, OldWrapped: r.Wrapped, OldDataKey: r.DataKey, Wrapped: sealed[0].Wrapped, DataKey: sealed[0].DataKey,
+	}})
+	if err != nil {
+		return 0, fmt.Errorf("content key %s: %w", r.KID, err)
+	}
+	if done != 1 {
+		return 0, fmt.Errorf("content key %s: %w: it was changed at the same time", r.KID, ErrUnavailable)
+	}
+	return ImportCreated, nil
 }
 
 // dryOutcome is the outcome for a key ID that is not stored, but may have

@@ -115,7 +115,8 @@ func (s StoredKey) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "(stored content key %s)", s.KID)
 }
 
-// Keys walks the living content keys of a tenant, in ascending order of KID.
+// Keys walks the living content keys of a tenant that are kept here, in
+// ascending order of KID.
 // It does not go on after an error.
 func (c *Custody) Keys(ctx context.Context, tenant string) iter.Seq2[StoredKey, error] {
 	return func(yield func(StoredKey, error) bool) {
@@ -133,6 +134,9 @@ func (c *Custody) Keys(ctx context.Context, tenant string) iter.Seq2[StoredKey, 
 					continue
 				}
 				o, err := c.k.open(ctx, tenant, &page[i])
+				if errors.Is(err, ErrElsewhere) {
+					continue
+				}
 				if err != nil {
 					yield(StoredKey{}, late(err))
 					return

@@ -212,11 +212,11 @@ func (r *rewrap) change(ctx context.Context, tenant string, rec *Record, target 
 	if err != nil {
 		return Reseal{}, fmt.Errorf("content key %s: %w", rec.KID, err)
 	}
-	v, iv, err := rec.openKey(from, tenant)
+	plain, err := rec.unseal(from, tenant)
 	if err != nil {
 		return Reseal{}, fmt.Errorf("content key %s: %w", rec.KID, err)
 	}
-	defer clear(v[:])
+	defer clear(plain)
 	if r.DryRun {
 		return change, nil
 	}
@@ -225,12 +225,12 @@ func (r *rewrap) change(ctx context.Context, tenant string, rec *Record, target 
 		return Reseal{}, fmt.Errorf("content key %s: %w", rec.KID, err)
 	}
 	now := Record{Tenant: tenant, KID: rec.KID}
-	now.sealKey(to, v, iv)
-	again, againIV, err := now.openKey(to, tenant)
-	if err != nil || again != v || againIV != iv {
+	now.seal(to, plain)
+	again, err := now.unseal(to, tenant)
+	if err != nil || !bytes.Equal(again, plain) {
 		return Reseal{}, fmt.Errorf("content key %s: sealed under data key %d it does not open; the old seal remains: %w", rec.KID, target, err)
 	}
-	clear(again[:])
+	clear(again)
 	change.Wrapped = now.Wrapped
 	return change, nil
 }

@@ -86,20 +86,33 @@ func (r *Record) sealKey(dk *dataKey, v contentkey.Value, iv contentkey.IV) {
 	var plain [len(v) + len(iv)]byte
 	copy(plain[:], v[:])
 	copy(plain[len(v):], iv[:])
-	r.DataKey = dk.id
-	r.Wrapped = seal(dk.aead, plain[:], associated(purposeContentKey, r.Tenant, string(r.KID[:])))
+	r.seal(dk, plain[:])
 	clear(plain[:])
 }
 
+func (r *Record) seal(dk *dataKey, plain []byte) {
+	r.DataKey = dk.id
+	r.Wrapped = seal(dk.aead, plain, associated(purposeContentKey, r.Tenant, string(r.KID[:])))
+}
+
+// unseal returns what is sealed in the record, which is of the tenant: key and
+// IV, for a copy of somebody else's key his signaling too, or nothing.
+func (r *Record) unseal(dk *dataKey, tenant string) ([]byte, error) {
+	return unseal(dk.aead, r.Wrapped, associated(purposeContentKey, tenant, string(r.KID[:])))
+}
+
 // openKey returns the key and IV that are sealed in the record, which is of
-// the tenant.
+// the tenant, and [ErrElsewhere] if there is none.
 func (r *Record) openKey(dk *dataKey, tenant string) (v contentkey.Value, iv contentkey.IV, err error) {
-	plain, err := unseal(dk.aead, r.Wrapped, associated(purposeContentKey, tenant, string(r.KID[:])))
+	plain, err := r.unseal(dk, tenant)
 	if err != nil {
 		return v, iv, err
 	}
 	defer clear(plain)
-	if len(plain) != len(v)+len(iv) {
+	switch {
+	case len(plain) == 0 && r.foreign():
+		return v, iv, ErrElsewhere
+	case len(plain) < len(v)+len(iv) || len(plain) > len(v)+len(iv) && !r.foreign():
 		return v, iv, fmt.Errorf("%w: %d bytes", ErrCorrupt, len(plain))
 	}
 	copy(v[:], plain)

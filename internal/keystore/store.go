@@ -22,6 +22,10 @@ var (
 	// encrypted.
 	ErrDeleted = errors.New("content key was deleted")
 
+	// ErrElsewhere reports a key ID whose key is another key provider's, and
+	// not kept here.
+	ErrElsewhere = errors.New("content key is kept by another key provider")
+
 	// ErrCorrupt reports that stored data is damaged, incomplete or moved.
 	// Repeating the call does not help; no key is made up in its place.
 	ErrCorrupt = errors.New("stored data is damaged")
@@ -33,9 +37,9 @@ var (
 type Record struct {
 	Tenant    string
 	KID       contentkey.KID
-	Wrapped   []byte            // key and IV, sealed under the data key
+	Wrapped   []byte            // key and IV, sealed under the data key; nothing, sealed, for a key that is kept elsewhere
 	DataKey   uint32            // the tenant's data key that sealed it; it must be stored already
-	Source    string            // what made the key: "random", "hkdf", "playready-seed", "import"
+	Source    string            // what made the key: "random", "hkdf", "playready-seed", "import", "upstream:" and a name
 	ContentID string            // the content that first asked for it; "" when imported
 	Scheme    contentkey.Scheme // the scheme it was first asked under; 0 when imported
 	Created   time.Time         // UTC, microseconds

@@ -118,6 +118,9 @@ func (a *ask) slots(t *tenant.Tenant) []slot {
 // made. The same slot of the same content and scheme has the same key for ever
 // (D-511), see [Provider.choose].
 func (p *Provider) obtain(ctx context.Context, t *tenant.Tenant, a *ask) ([]granted, int, error) {
+	if t.Upstream != nil { // keys of ours beside an upstream's would open nothing
+		return nil, 0, &Refused{"the tenant's keys come from an upstream key provider, for SPEKE requests only", nil}
+	}
 	for _, s := range a.systems {
 		if c, ok := s.(drm.ContentChecker); ok {
 			if err := c.CheckContent(a.contentID); err != nil {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,14 +18,14 @@ import (
 const arn = "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!cluster-AbCdEf"
 
 // server answers the calls one after the other, and the last answer for ever.
-func server(t *testing.T, calls *int, answers ...func(w http.ResponseWriter)) *secretsmanager.Set {
+func server(t *testing.T, calls *atomic.Int64, answers ...func(w http.ResponseWriter)) *secretsmanager.Set {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if auth := r.Header.Get("Authorization"); !strings.Contains(auth, "/eu-west-1/secretsmanager/aws4_request") {
 			t.Errorf("signed for %s", auth)
 		}
-		answers[min(*calls, len(answers)-1)](w)
-		*calls++
+		n := int(calls.Add(1))
+		answers[min(n, len(answers))-1](w)
 	}))
 	t.Cleanup(srv.Close)
 	return secretsmanager.New(secretsmanager.Options{
@@ -66,7 +67,7 @@ func TestResolve(t *testing.T) {
 		"an ARN of something": {says(200, object), "arn:aws:kms:eu-west-1:111122223333:key/1", "", "not the ARN of a secret", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			calls := 0
+			var calls atomic.Int64
 			got, err := server(t, &calls, c.answer).Resolve(t.Context(), c.ref)
 			if got != c.value || (err == nil) != (c.err == "") || err != nil && !strings.Contains(err.Error(), c.err) {
 				t.Errorf("%q, %v", got, err)
@@ -74,15 +75,15 @@ func TestResolve(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), "hide-me") {
 				t.Errorf("%v holds the secret", err)
 			}
-			if calls != c.calls {
-				t.Errorf("%d calls, want %d", calls, c.calls)
+			if n := int(calls.Load()); n != c.calls {
+				t.Errorf("%d calls, want %d", n, c.calls)
 			}
 		})
 	}
 }
 
 func TestChanged(t *testing.T) {
-	calls := 0
+	var calls atomic.Int64
 	s := server(t, &calls,
 		says(200, `{"SecretString":"one","VersionId":"1"}`), says(200, `{"SecretString":"one","VersionId":"1"}`),
 		says(200, `{"SecretString":"two","VersionId":"2"}`), says(400, `{"__type":"ResourceNotFoundException"}`))
@@ -94,8 +95,8 @@ func TestChanged(t *testing.T) {
 			t.Fatal(v, err)
 		}
 	}
-	if s.Empty() || calls != 1 {
-		t.Errorf("%d calls", calls)
+	if n := calls.Load(); s.Empty() || n != 1 {
+		t.Errorf("%d calls", n)
 	}
 	if changed, err := s.Changed(t.Context()); changed || err != nil {
 		t.Error(changed, err)
@@ -111,14 +112,14 @@ func TestChanged(t *testing.T) {
 // Whoever gives up need not wait for the pauses between attempts.
 func TestCancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
-	calls := 0
+	var calls atomic.Int64
 	s := server(t, &calls, func(w http.ResponseWriter) {
 		w.WriteHeader(http.StatusInternalServerError)
 		io.WriteString(w, "{}")
 		cancel()
 	})
-	if _, err := s.Resolve(ctx, arn); err == nil || calls != 1 {
-		t.Errorf("%v after %d calls", err, calls)
+	if _, err := s.Resolve(ctx, arn); err == nil || calls.Load() != 1 {
+		t.Errorf("%v after %d calls", err, calls.Load())
 	}
 	if !errors.Is(ctx.Err(), context.Canceled) {
 		t.Error(ctx.Err())

@@ -196,8 +196,12 @@ func (p *packaging) ask(s *Server, ctx context.Context, r *http.Request, body []
 	if name := p.tenant(r); name != "" && !t.Named(name) {
 		return nil, fmt.Errorf("the path names a tenant other than its credential's, %s: %w", t.ID, auth.ErrForbidden)
 	}
+	// These protocols give keys in clear.
+	if t.RefuseClear {
+		return nil, fmt.Errorf("%w: %w", errClearKeys, auth.ErrForbidden)
+	}
 	if err := s.auth.CheckRecipients(who, nil); err != nil {
-		return nil, err // these protocols give keys in clear
+		return nil, err
 	}
 	pass, err := t.Gate.Enter(who.Credential)
 	if err != nil {

@@ -21,7 +21,7 @@ func (e *refusal) Unwrap() error { return e.error }
 
 // setDelivered puts into a record what the answer gives away.
 func setDelivered(rec *audit.Record, req *speke.Request, answer *speke.Answer) {
-	rec.Result, rec.Created = audit.Delivered, answer.Created
+	rec.Result, rec.Created, rec.Upstream = audit.Delivered, answer.Created, answer.Source
 	rec.Protection, rec.Recipients = audit.Clear, answer.Recipients
 	if len(answer.Recipients) > 0 {
 		rec.Protection = audit.Encrypted

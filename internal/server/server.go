@@ -5,6 +5,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -19,6 +20,7 @@ import (
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/packager"
+	"spekeasy/internal/requestid"
 	"spekeasy/internal/telemetry"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -107,7 +109,7 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
-		ctx := r.Context()
+		ctx := requestid.With(r.Context(), id)
 		var limit *timeLimit
 		if route.Timeout > 0 {
 			limit = newTimeLimit(ctx, route.Timeout)
@@ -259,7 +261,7 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			slog.String("content_id", audit.Clip(req.ContentID)), slog.Any("kids", firstOf(answer.KIDs)), slog.Int("keys", len(answer.KIDs)), slog.Int("created", answer.Created))
 	}
 	h := w.Header()
-	speke.AnswerHeader(h, r.Header, s.userAgent)
+	speke.AnswerHeader(h, r.Header, cmp.Or(answer.UserAgent, s.userAgent))
 	h["Content-Type"] = contentTypeXML
 	h["Content-Length"] = []string{strconv.Itoa(len(answer.Body))}
 	h["Cache-Control"] = noStore

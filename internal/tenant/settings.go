@@ -18,6 +18,7 @@ import (
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
 	"spekeasy/internal/limit"
+	"spekeasy/internal/upstream"
 	"spekeasy/speke"
 )
 
@@ -59,6 +60,10 @@ type Settings struct {
 	// Brands are applications below the tenant with bounds of their own, by
 	// the name that requests give them. Others count for the tenant only.
 	Brands map[string]Brand `yaml:"brands,omitempty" json:"brands,omitzero"`
+
+	// Upstream is whose keys are answered instead of our own. It has secrets
+	// in many places and is set in configuration files only.
+	Upstream *upstream.Settings `yaml:"upstream,omitempty" json:"-"`
 }
 
 // Brand is an application below a tenant.
@@ -197,6 +202,13 @@ func (s *Settings) Build() (*Tenant, error) {
 	}
 	if t.Certificates, err = s.Certificates.build(); err != nil {
 		return nil, fmt.Errorf("certificates: %w", err)
+	}
+	if s.Upstream != nil {
+		if t.Upstream, err = s.Upstream.Ready(); err != nil {
+			return nil, fmt.Errorf("upstream: %w", err)
+		}
+		t.DRM = s.DRM
+		t.Policy.V1, t.Policy.V2 = drm.AllElsewhere(t.Policy.V1), drm.AllElsewhere(t.Policy.V2)
 	}
 	if err := s.Packager.build(t); err != nil {
 		return nil, fmt.Errorf("packager: %w", err)

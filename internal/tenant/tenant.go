@@ -16,9 +16,11 @@ import (
 	"slices"
 	"strings"
 
+	"spekeasy/drm"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
 	"spekeasy/internal/limit"
+	"spekeasy/internal/upstream"
 	"spekeasy/speke"
 )
 
@@ -41,6 +43,9 @@ type Tenant struct {
 	TrackMap     TrackMap // for packagers
 	CPIXLabels   Labels   // the same
 	Webhooks     []Webhook
+
+	Upstream *upstream.Settings // whose keys are answered; nil for our own
+	DRM      drm.Settings       // with an upstream: how its signaling is completed
 
 	Playback *Playback // what players get; nil for nothing
 

@@ -1,0 +1,16 @@
+// Package requestid carries the ID of a request to whoever works on it, so
+// that logs, records and answers can be put side by side. It has no authority.
+package requestid
+
+import "context"
+
+type key struct{}
+
+// With returns a context that carries the ID.
+func With(ctx context.Context, id string) context.Context { return context.WithValue(ctx, key{}, id) }
+
+// From returns the ID that the context carries, or "".
+func From(ctx context.Context) string {
+	id, _ := ctx.Value(key{}).(string)
+	return id
+}
