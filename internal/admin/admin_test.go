@@ -178,7 +178,7 @@ func TestWalk(t *testing.T) {
 	rank := map[string]int{"": 0, "viewer": 1, "operator": 2, "security-officer": 3}
 	want := map[string]string{ // the table of docs/admin-api.md
 		"whoami": "viewer", "health": "viewer", "list-tenants": "viewer", "show-tenant": "viewer", "list-credentials": "viewer",
-		"show-credential": "viewer", "list-contents": "viewer", "list-keys": "viewer", "show-key": "viewer", "query-audit": "viewer",
+		"show-credential": "viewer", "list-contents": "viewer", "list-keys": "viewer", "show-key": "viewer", "query-audit": "viewer", "list-upstreams": "viewer", "list-exchanges": "operator", "show-exchange": "operator",
 		"create-tenant": "operator", "update-tenant": "operator", "create-credential": "operator", "rotate-credential": "operator",
 		"update-credential": "operator", "revoke-credential": "operator", "delete-keys": "operator", "undelete-keys": "operator",
 		"delete-tenant": "security-officer", "purge-keys": "security-officer", "export-keys": "security-officer",
@@ -190,7 +190,7 @@ func TestWalk(t *testing.T) {
 	}
 	denied, operations := 0, 0
 	for path, methods := range document.Paths {
-		target := strings.NewReplacer("{tenant}", "nobody", "{credential}", "none", "{admin}", "none",
+		target := strings.NewReplacer("{tenant}", "nobody", "{credential}", "none", "{admin}", "none", "{requestId}", "none",
 			"{kid}", "6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6").Replace(strings.TrimPrefix(path, adminapi.Base))
 		for method, op := range methods {
 			operations++

@@ -88,6 +88,9 @@ func TestStoredUpstream(t *testing.T) {
 		}
 	}
 	asks(200)
+	s.ok(t, "POST", "/tenants", `{"id":"other"}`)
+	diagnoses(t, s, up)
+	answers += s.ok(t, "GET", "/tenants/acme/exchanges", "").Body.String() + s.ok(t, "GET", "/upstreams", "").Body.String()
 	// Its own keys from now on, which those of an upstream are not.
 	change(`{}`)
 	if h := s.Gateway.Health(); len(h) != 0 {
@@ -133,6 +136,34 @@ func TestStoredUpstream(t *testing.T) {
 		if strings.Contains(answers, secret) {
 			t.Errorf("%q is shown or stored", secret)
 		}
+	}
+}
+
+// diagnoses holds what is told of an upstream that refused a key request and
+// answered others.
+func diagnoses(t *testing.T, s *server, up *vendorsim.Upstream) {
+	t.Helper()
+	health := decode[adminapi.Page[adminapi.UpstreamHealth]](t, s.do(t, "viewer", "GET", "/upstreams", ""))
+	if len(health.Items) != 1 || health.Items[0].Tenant != "acme" || "http://"+up.V1.Host != health.Items[0].Origin || health.Items[0].Answered == 0 {
+		t.Errorf("%+v", health)
+	}
+	list := decode[adminapi.Page[adminapi.Exchange]](t, s.do(t, "operator", "GET", "/tenants/acme/exchanges", "")).Items
+	if len(list) != 5 || list[0].AnsweredBy != "generic" || list[3].Error == "" || list[3].Calls[0].Fault == "" || list[0].Keys[0].Answered == "" {
+		t.Fatalf("%+v", list)
+	}
+	one := decode[adminapi.Exchange](t, s.do(t, "operator", "GET", "/tenants/acme/exchanges/"+list[3].RequestID, ""))
+	if one.Error != list[3].Error || one.ContentID != "movie" {
+		t.Errorf("%+v", one)
+	}
+	for path, want := range map[string]int{
+		"/tenants/acme/exchanges/none": 404, "/tenants/nobody/exchanges": 404, "/tenants/other/exchanges/" + list[3].RequestID: 404,
+	} {
+		if w := s.do(t, "operator", "GET", path, ""); w.Code != want {
+			t.Errorf("%s: %d %s", path, w.Code, w.Body)
+		}
+	}
+	if other := s.ok(t, "GET", "/tenants/other/exchanges", "").Body.String(); other != "{\"items\":[]}\n" {
+		t.Errorf("of another tenant: %s", other)
 	}
 }
 
