@@ -125,6 +125,10 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 				continue
 			}
 			v, err := c.api.storedView(ctx, &page[i])
+			if errors.Is(err, keystore.ErrCorrupt) {
+				v.Fault, err = textDamaged, nil
+				c.damaged(ctx, &page[i])
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -139,6 +143,14 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 	// served.
 	all = slices.CompactFunc(all, func(a, b adminapi.Tenant) bool { return a.ID == b.ID })
 	return listed(all, in.Limit, func(t *adminapi.Tenant) string { return t.ID }), nil
+}
+
+// textDamaged says of one row what keeps nobody from seeing the others.
+const textDamaged = "Its row in the store is damaged, or was not written by a server: it is not served. Bring it back from a backup, or delete it."
+
+// damaged tells the log of a row that a list names and cannot show.
+func (c *call) damaged(ctx context.Context, d *tenant.Document) {
+	c.api.Log.WarnContext(ctx, "a damaged row is listed", "request_id", c.requestID, "kind", string(d.Kind), "id", d.ID)
 }
 
 // listed cuts a list to a page.
