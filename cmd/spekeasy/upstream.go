@@ -28,7 +28,8 @@ func newUpstream(e *env) *cobra.Command {
 					for _, n := range u.Failed {
 						failed += n
 					}
-					return []string{u.Tenant, u.Upstream, u.Origin, u.State, fmt.Sprint(u.Answered), fmt.Sprint(failed), u.LatencyP95.Round(time.Microsecond).String(), u.LastError}
+					return []string{u.Tenant, u.Upstream, u.Origin, u.State, fmt.Sprint(u.Answered), fmt.Sprint(failed),
+						u.LatencyP95.Round(time.Microsecond).String(), u.LastError}
 				})
 		}),
 	}
@@ -43,7 +44,8 @@ func newUpstream(e *env) *cobra.Command {
 					return c.Exchanges(ctx, args[0])
 				},
 					[]string{"REQUEST", "TIME", "CONTENT", "SPEKE", "ANSWERED BY", "TOOK", "ERROR"}, func(x *adminapi.Exchange) []string {
-						return []string{x.RequestID, shortTime(x.Time), x.ContentID, x.Profile, x.AnsweredBy, x.Took.Round(time.Microsecond).String(), x.Error}
+						return []string{x.RequestID, shortTime(x.Time), x.ContentID, x.Profile, x.AnsweredBy,
+							x.Took.Round(time.Microsecond).String(), x.Error}
 					})
 			}
 			x, err := c.Exchange(ctx, args[0], args[1])

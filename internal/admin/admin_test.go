@@ -144,9 +144,11 @@ func (s *server) records(t *testing.T) []map[string]any {
 }
 
 // asks sends a key request and returns the status.
-func (s *server) asks(t *testing.T, user, pass string) int {
+func (s *server) asks(t *testing.T, user, pass string) int { return s.asksFor(t, "movie", user, pass) }
+
+func (s *server) asksFor(t *testing.T, content, user, pass string) int {
 	t.Helper()
-	body := `<cpix:CPIX id="movie" xmlns:cpix="urn:dashif:org:cpix" xmlns:pskc="urn:ietf:params:xml:ns:keyprov:pskc" xmlns:speke="urn:aws:amazon:com:speke">` +
+	body := `<cpix:CPIX id="` + content + `" xmlns:cpix="urn:dashif:org:cpix" xmlns:pskc="urn:ietf:params:xml:ns:keyprov:pskc" xmlns:speke="urn:aws:amazon:com:speke">` +
 		`<cpix:ContentKeyList><cpix:ContentKey kid="6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6"/></cpix:ContentKeyList>` +
 		`<cpix:DRMSystemList><cpix:DRMSystem kid="6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6" systemId="edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"><cpix:PSSH/></cpix:DRMSystem></cpix:DRMSystemList></cpix:CPIX>`
 	r := httptest.NewRequest("POST", "/speke/v1.0/copyProtection", strings.NewReader(body))

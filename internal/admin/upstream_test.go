@@ -1,10 +1,19 @@
 package admin_test
 
 import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -192,4 +201,60 @@ func TestOtherProcessesUpstream(t *testing.T) {
 	wait(502)
 	a.ok(t, "PUT", "/tenants/acme", behind(up, up.Secret), "If-Match", "*")
 	wait(200)
+}
+
+// TestStoredWebhooks: a webhook that is made through the API is told of what
+// comes, signed with the secret that it has now.
+func TestStoredWebhooks(t *testing.T) {
+	signed := make(chan bool, 1000)
+	var secret atomic.Value
+	secret.Store("")
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		key, err2 := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret.Load().(string), "whsec_"))
+		mac := hmac.New(sha256.New, key)
+		mac.Write([]byte(r.Header.Get("webhook-id") + "." + r.Header.Get("webhook-timestamp") + "." + string(body)))
+		signed <- err == nil && err2 == nil && r.Header.Get("webhook-signature") == "v1,"+base64.StdEncoding.EncodeToString(mac.Sum(nil))
+	}))
+	defer receiver.Close()
+	s := start(t, configuration(t.TempDir()))
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, l) }()
+	defer func() {
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	}()
+	s.ok(t, "POST", "/tenants", `{"id":"acme"}`)
+	s.ok(t, "POST", "/tenants/acme/credentials", `{"name":"c","basic":{"password":"acme-password-1234"}}`)
+	n := 0
+	// told asks for one content after another until the receiver hears of one,
+	// rightly signed.
+	told := func() {
+		t.Helper()
+		for late := time.Now().Add(20 * time.Second); time.Now().Before(late); n++ {
+			if code := s.asksFor(t, fmt.Sprint("content-", n), "acme", "acme-password-1234"); code != 200 {
+				t.Fatal(code)
+			}
+			select {
+			case ok := <-signed:
+				if ok {
+					return
+				}
+			case <-time.After(200 * time.Millisecond):
+			}
+		}
+		t.Fatalf("nobody is told\n%s", s.log)
+	}
+	for _, next := range []string{webhookSecret, "whsec_c3Bla2Vhc3ktd2ViaG9vay1zZWNyZXQtMg=="} {
+		secret.Store(next)
+		s.ok(t, "PUT", "/tenants/acme", `{"webhooks":[{"name":"w","url":"`+receiver.URL+`","secret":"`+next+`"}]}`, "If-Match", "*")
+		told()
+	}
 }
