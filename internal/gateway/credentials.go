@@ -135,10 +135,6 @@ func (c *credentials) recent() []string {
 	return c.tokens.recent()
 }
 
-// ioBuffer holds most requests, and most answers, so that each is sent or read
-// by one call of the system.
-const ioBuffer = 16 << 10
-
 // newTransport makes the connections to one upstream. They are kept open.
 func newTransport(s *upstream.Settings) (*http.Transport, error) {
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -163,7 +159,5 @@ func newTransport(s *upstream.Settings) (*http.Transport, error) {
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true,
-		WriteBufferSize:        ioBuffer,
-		ReadBufferSize:         ioBuffer,
 	}, nil
 }
