@@ -78,7 +78,7 @@ func newBenchAt(t testing.TB, now func() time.Time) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, keys: keys, store: store, log: &lockedBuffer{}}
-	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: b.logger()})
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for _, close := range []func() error{func() error { return b.gate.Close(ctx) }, func() error { return keys.Close(ctx) }, store.Close} {
@@ -88,6 +88,10 @@ func newBenchAt(t testing.TB, now func() time.Time) *bench {
 		}
 	})
 	return b
+}
+
+func (b *bench) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // tenant builds the tenant acme over an upstream.

@@ -45,6 +45,10 @@ type Options struct {
 	SealFor  time.Duration // how long a document key serves the same recipients, as in package keyprovider
 	Remember int           // exchanges that are kept for diagnosis; 0 is 256
 	Log      *slog.Logger  // nil discards
+
+	// Alarm is told when an upstream begins to fail and when it serves again,
+	// in the course of a request: it must not wait. Nil tells nobody.
+	Alarm func(Alarm)
 }
 
 // Gateway answers through upstreams. It may be used concurrently.
@@ -52,6 +56,7 @@ type Gateway struct {
 	keys    Keys
 	now     func() time.Time
 	log     *slog.Logger
+	alarm   func(Alarm)
 	sealers *keyprovider.Sealers
 	ring    ring
 
@@ -78,7 +83,7 @@ func New(keys Keys, random io.Reader, now func() time.Time, o Options) *Gateway 
 		o.Remember = 256
 	}
 	g := &Gateway{
-		keys: keys, now: now, log: o.Log, sealers: keyprovider.NewSealers(random, now, o.SealFor),
+		keys: keys, now: now, log: o.Log, alarm: o.Alarm, sealers: keyprovider.NewSealers(random, now, o.SealFor),
 		ring: ring{limit: o.Remember}, routes: make(map[string]*route),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
@@ -196,7 +201,7 @@ func (g *Gateway) provide(ctx context.Context, t *tenant.Tenant, req *speke.Requ
 			}
 			return answer, err
 		}
-		s.stats.failed(f, g.now())
+		g.failed(ctx, t.ID, s, f)
 		if failed == nil {
 			failed, by = f, s
 		}

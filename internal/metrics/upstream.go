@@ -25,6 +25,8 @@ type Upstream struct {
 	Open        bool          // whether the breaker is, so that it is not asked
 	Median, P95 time.Duration // of the latest answers
 	LastSuccess time.Time     // zero if there was none
+
+	FailingSince time.Time // zero while it serves
 }
 
 // Upstreams has the state of all upstreams read whenever somebody asks for
@@ -43,6 +45,7 @@ func (m *Metrics) Upstreams(all func() []Upstream) {
 		fixed:       desc("fixes_total", "Key requests whose answer from an upstream had to be repaired, by how.", "fix"),
 		open:        desc("breaker_open", "Whether the breaker of an upstream is open, so that it is not asked: 1 or 0."),
 		latency:     desc("latency_seconds", "How long an upstream took for its latest answers.", "quantile"),
+		failing:     desc("failing_since_timestamp_seconds", "Since when an upstream fails, in Unix time; 0 while it serves."),
 		lastSuccess: desc("last_success_timestamp_seconds", "When an upstream last served a key request, in Unix time; 0 for never."),
 	})
 }
@@ -50,12 +53,12 @@ func (m *Metrics) Upstreams(all func() []Upstream) {
 type upstreams struct {
 	all func() []Upstream
 
-	answered, retried, hedged, copies, failed, fixed, open, latency, lastSuccess *prometheus.Desc
+	answered, retried, hedged, copies, failed, fixed, open, latency, failing, lastSuccess *prometheus.Desc
 }
 
 // Describe implements [prometheus.Collector].
 func (u *upstreams) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{u.answered, u.retried, u.hedged, u.copies, u.failed, u.fixed, u.open, u.latency, u.lastSuccess} {
+	for _, d := range []*prometheus.Desc{u.answered, u.retried, u.hedged, u.copies, u.failed, u.fixed, u.open, u.latency, u.failing, u.lastSuccess} {
 		ch <- d
 	}
 }
@@ -91,14 +94,18 @@ func (u *upstreams) Collect(ch chan<- prometheus.Metric) {
 		}
 		gauge(u.latency, x.Median.Seconds(), "0.5")
 		gauge(u.latency, x.P95.Seconds(), "0.95")
-		open, last := 0.0, 0.0
+		open, failing, last := 0.0, 0.0, 0.0
 		if x.Open {
 			open = 1
+		}
+		if !x.FailingSince.IsZero() {
+			failing = float64(x.FailingSince.Unix())
 		}
 		if !x.LastSuccess.IsZero() {
 			last = float64(x.LastSuccess.Unix())
 		}
 		gauge(u.open, open)
+		gauge(u.failing, failing)
 		gauge(u.lastSuccess, last)
 	}
 }
@@ -122,6 +129,9 @@ func (s *Upstream) add(x *Upstream) {
 	}
 	s.Open = s.Open || x.Open
 	s.Median, s.P95 = max(s.Median, x.Median), max(s.P95, x.P95)
+	if s.FailingSince.IsZero() || !x.FailingSince.IsZero() && x.FailingSince.Before(s.FailingSince) {
+		s.FailingSince = x.FailingSince
+	}
 	if x.LastSuccess.After(s.LastSuccess) {
 		s.LastSuccess = x.LastSuccess
 	}
