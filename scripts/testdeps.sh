@@ -40,7 +40,7 @@ need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
 need_npm shaka-player/dist/shaka-player.compiled.js shaka-player@5.2.12
 need_npm dashjs/dist/modern/umd/dash.all.min.js dashjs@5.2.1
 need_npm hls.js/dist/hls.js hls.js@1.7.4
-need_npm @aws/cloudformation-validate @aws/cloudformation-validate@1.9.0-beta
+need_npm @aws/cloudformation-validate/package.json @aws/cloudformation-validate@1.9.0-beta
 need_npm shaka-packager/bin/packager-linux-x64 shaka-packager@3.4.2
 
 if [ -n "$missing" ]; then

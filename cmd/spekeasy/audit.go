@@ -35,7 +35,7 @@ func newAudit(e *env) *cobra.Command {
 		case len(args) == 1 && file == "":
 			return args[0], nil
 		case len(args) == 0 && file != "":
-			c, err := config.Load(file, e.lookup)
+			c, err := e.loadConfig(file)
 			if err != nil {
 				return "", err
 			}

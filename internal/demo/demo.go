@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"html/template"
 	"net/http"
 	"strconv"
 	"strings"
@@ -77,18 +76,19 @@ func asks() []ask {
 type Demo struct {
 	Streams []*Stream
 
-	o        Options
-	mux      *http.ServeMux
-	template *template.Template
+	o         Options
+	mux       *http.ServeMux
+	fragments fragments
 }
 
 // New asks the key server for keys and encrypts the clip with them.
 func New(ctx context.Context, o Options) (*Demo, error) {
 	d := &Demo{o: o, mux: http.NewServeMux()}
-	var err error
-	if d.template, err = parsePage(); err != nil {
+	text, err := assets.ReadFile("assets/page.html")
+	if err != nil {
 		return nil, err
 	}
+	d.fragments = parseFragments(string(text))
 	for _, a := range asks() {
 		s, err := d.stream(ctx, &a)
 		if err != nil {

@@ -1,11 +1,12 @@
 package demo
 
 import (
-	"bytes"
+	"cmp"
 	"embed"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
-	"html/template"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -57,11 +58,6 @@ type playerStream struct {
 	Tickets  map[string]string `json:"tickets"`
 }
 
-func parsePage() (*template.Template, error) {
-	indent := func(n int) string { return strings.Repeat("  ", n) }
-	return template.New("").Funcs(template.FuncMap{"indent": indent}).ParseFS(assets, "assets/page.html")
-}
-
 // page shows everything; tickets are issued for each visit.
 func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 	view := pageView{Version: d.o.Version, URL: d.o.URL, Player: playerData{License: "/license/clearkey"}}
@@ -81,8 +77,8 @@ func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 		view.Player.Streams = append(view.Player.Streams, playerStream{s.ID, s.manifest(), s.scheme.String(), tickets})
 		view.Streams = append(view.Streams, s.view())
 	}
-	var body bytes.Buffer
-	if err := d.template.ExecuteTemplate(&body, "page.html", view); err != nil {
+	body, err := d.render(&view)
+	if err != nil {
 		http.Error(w, "internal error", http.StatusInternalServerError)
 		return
 	}
@@ -91,7 +87,57 @@ func (d *Demo) page(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 	h.Set("Referrer-Policy", "no-referrer")
-	w.Write(body.Bytes()) //nolint:errcheck // the visitor is gone
+	io.WriteString(w, string(body)) //nolint:errcheck // the visitor is gone
+}
+
+// render writes the page. Its fragments are in assets/page.html.
+func (d *Demo) render(v *pageView) (markup, error) {
+	player, err := json.Marshal(v.Player) // it escapes what would end a script element
+	if err != nil {
+		return "", err
+	}
+	f := d.fragments
+	return f.fill("page", values{
+		"version": v.Version, "url": v.URL, "player": markup(player),
+		"choices": each(v.Streams, func(s *streamView) markup {
+			return f.fill("choice", values{"id": s.ID, "name": s.Name, "checked": when(s == &v.Streams[0], " checked")})
+		}),
+		"streams":   each(v.Streams, func(s *streamView) markup { return f.stream(s, s == &v.Streams[0]) }),
+		"manifests": each(v.Streams, func(s *streamView) markup { return esc(v.URL + s.Manifest + "\n") }),
+	}), nil
+}
+
+// stream is what is shown while one of the tabs is chosen. The links at the
+// top of the page lead to the first.
+func (f fragments) stream(s *streamView, first bool) markup {
+	return f.fill("stream", values{
+		"id": s.ID, "name": s.Name, "about": s.About, "packager": s.Packager, "speke": s.Speke, "size": s.Size, "took": s.Took,
+		"tracks": s.Tracks(), "keycount": plural(len(s.Keys), "key", "keys"), "ways": plural(len(s.Systems), "way", "ways"),
+		"exchange-id": when(first, ` id="exchange"`), "decoded-id": when(first, ` id="decoded"`),
+		"request": each(s.Headers, func(h *string) markup { return `<div class="header">` + esc(*h) + "</div>" }) + each(s.Request, (*xmlLine).markup),
+		"answer":  each(s.Answer, (*xmlLine).markup),
+		"keys": each(s.Keys, func(k *keyView) markup {
+			return f.fill("key", values{"track": cmp.Or(k.Track, "all"), "kid": k.KID, "key": k.Key, "iv": k.IV})
+		}),
+		"systems": each(s.Systems, f.system),
+	})
+}
+
+// system is a card about one DRM system's signaling.
+func (f fragments) system(d *decoded) markup {
+	parts := f.fill("parts", values{"title": d.Title, "rows": each(d.Parts, func(p *part) markup {
+		return f.fill("part", values{
+			"class": p.Class, "hex": p.Hex, "meaning": p.Meaning, "value": when(p.Value != "", "<span>"+esc(p.Value)+"</span>"),
+		})
+	})})
+	facts := f.fill("facts", values{"rows": each(d.Facts, func(fact *[2]string) markup {
+		return f.fill("fact", values{"name": fact[0], "value": fact[1]})
+	})})
+	return f.fill("system", values{
+		"name": d.Name, "reader": d.Reader, "about": d.About, "id": d.ID,
+		"parts": when(len(d.Parts) > 0, parts), "facts": when(len(d.Facts) > 0, facts),
+		"text": when(d.Text != "", f.fill("text", values{"name": d.TextName, "text": d.Text})),
+	})
 }
 
 func (s *Stream) view() streamView {

@@ -3,7 +3,6 @@ package demo
 import (
 	"fmt"
 	"html"
-	"html/template"
 	"regexp"
 	"strings"
 )
@@ -11,9 +10,14 @@ import (
 // xmlLine is a line of a document as the page shows it.
 type xmlLine struct {
 	Indent int
-	HTML   template.HTML
+	HTML   markup
 	Change string // "blank" for what is to be filled in, "filled" for what was
 	plain  string
+}
+
+// markup is the line's row.
+func (l *xmlLine) markup() markup {
+	return "<div" + when(l.Change != "", ` class="`+esc(l.Change)+`"`) + ">" + markup(strings.Repeat("  ", l.Indent)) + l.HTML + "</div>"
 }
 
 var (
@@ -43,7 +47,7 @@ func xmlLines(doc []byte) []xmlLine {
 			text := strings.TrimSpace(list[i+1])
 			lines = append(lines, xmlLine{
 				Indent: depth, plain: t + text,
-				HTML: tagHTML(t) + textHTML(text, keyValue.MatchString(t)) + tagHTML(list[i+2]), //nolint:gosec // parts are escaped
+				HTML: tagHTML(t) + textHTML(text, keyValue.MatchString(t)) + tagHTML(list[i+2]),
 			})
 			i += 2
 		case strings.HasPrefix(t, "<"):
@@ -57,7 +61,7 @@ func xmlLines(doc []byte) []xmlLine {
 }
 
 // tagHTML colors a tag.
-func tagHTML(t string) template.HTML {
+func tagHTML(t string) markup {
 	inner := strings.Trim(t, "<>")
 	name, rest, _ := strings.Cut(strings.TrimSuffix(inner, "/"), " ")
 	var b strings.Builder
@@ -73,12 +77,12 @@ func tagHTML(t string) template.HTML {
 		fmt.Fprintf(&b, ` <em>%s</em><i>=</i><q>%s</q>`, html.EscapeString(m[1]), html.EscapeString(m[2]))
 	}
 	fmt.Fprintf(&b, `<i>%s</i>`, end)
-	return template.HTML(b.String()) //nolint:gosec // every part is escaped
+	return markup(b.String())
 }
 
 // textHTML shortens long text, and hides content keys until the reader wants
 // to see them.
-func textHTML(text string, key bool) template.HTML {
+func textHTML(text string, key bool) markup {
 	const most = 44
 	shown := text
 	if len(text) > most {
@@ -86,12 +90,12 @@ func textHTML(text string, key bool) template.HTML {
 	}
 	out := html.EscapeString(html.UnescapeString(shown))
 	if key {
-		return template.HTML(`<span class="key"><span class="masked">` + strings.Repeat("•", len(text)) + `</span><span class="clear">` + out + `</span></span>`) //nolint:gosec // escaped
+		return markup(`<span class="key"><span class="masked">` + strings.Repeat("•", len(text)) + `</span><span class="clear">` + out + `</span></span>`)
 	}
 	if len(text) > most {
 		out += fmt.Sprintf(`<small> %d more</small>`, len(text)-most)
 	}
-	return template.HTML("<span>" + out + "</span>") //nolint:gosec // escaped
+	return markup("<span>" + out + "</span>")
 }
 
 // markChanges marks the lines of the request that are not in the answer, and
