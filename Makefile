@@ -4,7 +4,7 @@ GOLANGCI_LINT = github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 .PHONY: build man lambda test deps lint fuzz bench cover screenshots release clean
 
 build: ; CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/spekeasy ./cmd/spekeasy
-man: build ; bin/spekeasy man bin/man
+man: ; go run -tags man ./cmd/spekeasy man bin/man
 lambda: ; mkdir -p bin && go run ./internal/release -lambda bin
 test: deps build lint ; ./scripts/test.sh
 deps: ; ./scripts/testdeps.sh

@@ -9,6 +9,8 @@ set -eu
 go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/e2e/' -e '/internal/backup$' -e '/internal/demo')
 go test -timeout 10m ./cmd/... ./e2e/... ./internal/backup
 go test -timeout 10m ./internal/demo/... # by itself: browsers want the machine
+go vet -tags man ./cmd/spekeasy
+go test -tags man -run '^TestMan$' ./cmd/spekeasy
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)

@@ -8,6 +8,11 @@ import (
 	"net/url"
 	"time"
 
+	// The go command builds packages in the order of imports. SQLite takes by
+	// far the longest: as the last one, behind internal/store, it would have
+	// other cores wait for it.
+	_ "modernc.org/sqlite/lib"
+
 	"spekeasy/internal/app"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kms/awskms"

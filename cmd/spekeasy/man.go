@@ -1,3 +1,5 @@
+//go:build man
+
 package main
 
 import (
@@ -8,7 +10,11 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-// newMan writes manual pages, for those who package the program.
+// forPackagers are commands for those who package the program. What writes
+// manual pages takes a while to compile, and nobody else needs it.
+func forPackagers(e *env) []*cobra.Command { return []*cobra.Command{newMan(e)} }
+
+// newMan writes manual pages.
 func newMan(e *env) *cobra.Command {
 	return &cobra.Command{
 		Use:   "man DIR",

@@ -11,30 +11,25 @@ package metrics
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"spekeasy/internal/keystore"
 )
 
 const namespace = "spekeasy"
 
-// seconds are the buckets of all latencies: known keys take tens of
-// microseconds, a sync to disk milliseconds, and an encryptor gives up after
-// seconds.
-var seconds = []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 20}
-
 // Metrics are the metrics of one server. It is safe for concurrent use.
 type Metrics struct {
-	registry *prometheus.Registry
 	requests requests
 
 	store, keyManager calls
 	audit             recording
 	webhooks          webhooks
-	ready             *prometheus.GaugeVec
+	ready             *vec[gauge]
+
+	mu      sync.Mutex
+	sources []func(*page)
 }
 
 // Build says what is running.
@@ -45,10 +40,11 @@ type Build struct {
 
 // New returns metrics that are all zero.
 func New(b Build) *Metrics {
-	m := &Metrics{registry: prometheus.NewRegistry()}
+	m := new(Metrics)
 	info := m.gauge("build_info", "What is running; always 1.", "version", "commit")
-	info.WithLabelValues(b.Version, b.Commit).Set(1)
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	info.with(b.Version, b.Commit).set(1)
+	m.source(collectRuntime)
+	m.source(collectProcess)
 	m.requests.init(m)
 	m.store.init(m, "store", "database", "keys", "commit", "data_keys", "create_data_key")
 	m.keyManager.init(m, "key_manager", "key manager", "wrap", "unwrap")
@@ -58,31 +54,23 @@ func New(b Build) *Metrics {
 	return m
 }
 
-func (m *Metrics) gauge(name, help string, labels ...string) *prometheus.GaugeVec {
-	v := prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, labels)
-	m.registry.MustRegister(v)
-	return v
-}
-
-func (m *Metrics) counter(name, help string, labels ...string) *prometheus.CounterVec {
-	v := prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}, labels)
-	m.registry.MustRegister(v)
-	return v
-}
-
-func (m *Metrics) latency(name, help string, labels ...string) *prometheus.HistogramVec {
-	v := prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: namespace, Name: name, Help: help, Buckets: seconds}, labels)
-	m.registry.MustRegister(v)
-	return v
+// source has metrics read whenever somebody asks for them.
+func (m *Metrics) source(collect func(*page)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sources = append(m.sources, collect)
 }
 
 // Ready notes whether a check of readiness holds.
 func (m *Metrics) Ready(check string, holds bool) {
-	value := 0.0
-	if holds {
-		value = 1
+	m.ready.with(check).set(truth(holds))
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
 	}
-	m.ready.WithLabelValues(check).Set(value)
+	return 0
 }
 
 // Call notes a call of the database or the key manager.
@@ -104,19 +92,19 @@ const (
 // calls are the calls of one backend. All series exist from the start, so
 // that the first error shows as a rise.
 type calls struct {
-	took   map[string]prometheus.Observer
-	errors map[[2]string]prometheus.Counter
+	took   map[string]*histogram
+	errors map[[2]string]*counter
 }
 
 func (c *calls) init(m *Metrics, name, what string, ops ...string) {
 	took := m.latency(name+"_call_duration_seconds", "How long calls of the "+what+" took, failed ones included.", "op")
 	errs := m.counter(name+"_errors_total", "Calls of the "+what+" that failed.", "op", "kind")
-	c.took = make(map[string]prometheus.Observer)
-	c.errors = make(map[[2]string]prometheus.Counter)
+	c.took = make(map[string]*histogram)
+	c.errors = make(map[[2]string]*counter)
 	for _, op := range ops {
-		c.took[op] = took.WithLabelValues(op)
+		c.took[op] = took.with(op)
 		for _, kind := range []string{unavailable, refused, cancelled} {
-			c.errors[[2]string{op, kind}] = errs.WithLabelValues(op, kind)
+			c.errors[[2]string{op, kind}] = errs.with(op, kind)
 		}
 	}
 }
@@ -126,9 +114,9 @@ func (c *calls) note(call keystore.Call) {
 	if took == nil {
 		return // an operation that we do not know has no series
 	}
-	took.Observe(call.Took.Seconds())
+	took.observe(call.Took)
 	if call.Err != nil {
-		c.errors[[2]string{call.Op, kindOf(call)}].Inc()
+		c.errors[[2]string{call.Op, kindOf(call)}].inc()
 	}
 }
 
@@ -145,22 +133,22 @@ func kindOf(c keystore.Call) string {
 
 // recording is the audit log.
 type recording struct {
-	records, failures prometheus.Counter
-	took              prometheus.Observer
+	records, failures *counter
+	took              *histogram
 }
 
 func (r *recording) init(m *Metrics) {
-	r.records = m.counter("audit_records_total", "Records written to the audit log.").WithLabelValues()
-	r.failures = m.counter("audit_errors_total", "Records that could not be written; what they were about was refused.").WithLabelValues()
-	r.took = m.latency("audit_record_duration_seconds", "How long requests waited for their audit record.").WithLabelValues()
+	r.records = m.counter("audit_records_total", "Records written to the audit log.").with()
+	r.failures = m.counter("audit_errors_total", "Records that could not be written; what they were about was refused.").with()
+	r.took = m.latency("audit_record_duration_seconds", "How long requests waited for their audit record.").with()
 }
 
 // AuditRecord notes that a record was written, or was not.
 func (m *Metrics) AuditRecord(took time.Duration, err error) {
-	m.audit.took.Observe(took.Seconds())
+	m.audit.took.observe(took)
 	if err != nil {
-		m.audit.failures.Inc()
+		m.audit.failures.inc()
 		return
 	}
-	m.audit.records.Inc()
+	m.audit.records.inc()
 }

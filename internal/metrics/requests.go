@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // result is what became of a key request.
@@ -70,12 +68,12 @@ const (
 )
 
 // class are the requests of tenants of one class.
-type class [len(profileNames)][results]prometheus.Counter
+type class [len(profileNames)][results]*counter
 
 // requests are the key requests.
 type requests struct {
-	total *prometheus.CounterVec
-	took  [len(profileNames)][results]prometheus.Observer
+	total *vec[counter]
+	took  [len(profileNames)][results]*histogram
 
 	mu      sync.Mutex // of those who add a class
 	classes atomic.Pointer[map[string]*class]
@@ -86,7 +84,7 @@ func (r *requests) init(m *Metrics) {
 	took := m.latency("key_request_duration_seconds", "How long key requests took, from their header read to their answer written.", "profile", "result")
 	for i, p := range profileNames {
 		for j, name := range resultNames {
-			r.took[i][j] = took.WithLabelValues(p, name)
+			r.took[i][j] = took.with(p, name)
 		}
 	}
 	r.classes.Store(&map[string]*class{})
@@ -99,8 +97,8 @@ func (r *requests) init(m *Metrics) {
 // allocate.
 func (m *Metrics) KeyRequest(profile, class string, status int, took time.Duration) {
 	p, res := profileOf(profile), resultOf(status)
-	m.requests.class(class)[p][res].Inc()
-	m.requests.took[p][res].Observe(took.Seconds())
+	m.requests.class(class)[p][res].inc()
+	m.requests.took[p][res].observe(took)
 }
 
 // Class makes the series of a class of tenants, so that they are there before
@@ -130,7 +128,7 @@ func (r *requests) add(name string) *class {
 	c := new(class)
 	for i, p := range profileNames {
 		for j, res := range resultNames {
-			c[i][j] = r.total.WithLabelValues(p, res, name)
+			c[i][j] = r.total.with(p, res, name)
 		}
 	}
 	more := maps.Clone(known)

@@ -4,8 +4,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Upstream is how a key provider fares that requests are forwarded to.
@@ -32,82 +30,60 @@ type Upstream struct {
 // Upstreams has the state of all upstreams read whenever somebody asks for
 // metrics.
 func (m *Metrics) Upstreams(all func() []Upstream) {
-	desc := func(name, help string, labels ...string) *prometheus.Desc {
-		return prometheus.NewDesc(prometheus.BuildFQName(namespace, "upstream", name), help, append([]string{"upstream"}, labels...), nil)
-	}
-	m.registry.MustRegister(&upstreams{
-		all:         all,
-		answered:    desc("answers_total", "HTTP requests that an upstream key provider answered."),
-		retried:     desc("retries_total", "HTTP requests that were sent to an upstream once more."),
-		hedged:      desc("hedges_total", "HTTP requests that were sent to an upstream beside a slow one."),
-		copies:      desc("copies_total", "Key requests answered from the resilience copy instead."),
-		failed:      desc("failures_total", "Key requests that an upstream did not serve, by what was wrong.", "kind"),
-		fixed:       desc("fixes_total", "Key requests whose answer from an upstream had to be repaired, by how.", "fix"),
-		open:        desc("breaker_open", "Whether the breaker of an upstream is open, so that it is not asked: 1 or 0."),
-		latency:     desc("latency_seconds", "How long an upstream took for its latest answers.", "quantile"),
-		failing:     desc("failing_since_timestamp_seconds", "Since when an upstream fails, in Unix time; 0 while it serves."),
-		lastSuccess: desc("last_success_timestamp_seconds", "When an upstream last served a key request, in Unix time; 0 for never."),
+	m.source(func(p *page) {
+		family := func(name, help, kind string) *family { return p.family(namespace+"_upstream_"+name, help, kind) }
+		answers := family("answers_total", "HTTP requests that an upstream key provider answered.", typeCounter)
+		retries := family("retries_total", "HTTP requests that were sent to an upstream once more.", typeCounter)
+		hedges := family("hedges_total", "HTTP requests that were sent to an upstream beside a slow one.", typeCounter)
+		copies := family("copies_total", "Key requests answered from the resilience copy instead.", typeCounter)
+		failures := family("failures_total", "Key requests that an upstream did not serve, by what was wrong.", typeCounter)
+		fixes := family("fixes_total", "Key requests whose answer from an upstream had to be repaired, by how.", typeCounter)
+		open := family("breaker_open", "Whether the breaker of an upstream is open, so that it is not asked: 1 or 0.", typeGauge)
+		latency := family("latency_seconds", "How long an upstream took for its latest answers.", typeGauge)
+		failing := family("failing_since_timestamp_seconds", "Since when an upstream fails, in Unix time; 0 while it serves.", typeGauge)
+		success := family("last_success_timestamp_seconds", "When an upstream last served a key request, in Unix time; 0 for never.", typeGauge)
+		for _, x := range byName(all()) {
+			answers.add(float64(x.Answered), "upstream", x.Name)
+			retries.add(float64(x.Retried), "upstream", x.Name)
+			hedges.add(float64(x.Hedged), "upstream", x.Name)
+			copies.add(float64(x.Copies), "upstream", x.Name)
+			for _, kind := range slices.Sorted(maps.Keys(x.Failed)) {
+				failures.add(float64(x.Failed[kind]), "kind", kind, "upstream", x.Name)
+			}
+			for _, fix := range slices.Sorted(maps.Keys(x.Fixed)) {
+				fixes.add(float64(x.Fixed[fix]), "fix", fix, "upstream", x.Name)
+			}
+			open.add(truth(x.Open), "upstream", x.Name)
+			latency.add(x.Median.Seconds(), "quantile", "0.5", "upstream", x.Name)
+			latency.add(x.P95.Seconds(), "quantile", "0.95", "upstream", x.Name)
+			since, last := 0.0, 0.0
+			if !x.FailingSince.IsZero() {
+				since = float64(x.FailingSince.Unix())
+			}
+			if !x.LastSuccess.IsZero() {
+				last = float64(x.LastSuccess.Unix())
+			}
+			failing.add(since, "upstream", x.Name)
+			success.add(last, "upstream", x.Name)
+		}
 	})
 }
 
-type upstreams struct {
-	all func() []Upstream
-
-	answered, retried, hedged, copies, failed, fixed, open, latency, failing, lastSuccess *prometheus.Desc
-}
-
-// Describe implements [prometheus.Collector].
-func (u *upstreams) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{u.answered, u.retried, u.hedged, u.copies, u.failed, u.fixed, u.open, u.latency, u.failing, u.lastSuccess} {
-		ch <- d
-	}
-}
-
-// Collect implements [prometheus.Collector].
-func (u *upstreams) Collect(ch chan<- prometheus.Metric) {
-	byName := make(map[string]*Upstream)
-	for _, x := range u.all() {
-		if s := byName[x.Name]; s != nil {
+// byName returns one upstream for each name, sorted.
+func byName(all []Upstream) (list []*Upstream) {
+	known := make(map[string]*Upstream)
+	for _, x := range all {
+		if s := known[x.Name]; s != nil {
 			s.add(&x)
 			continue
 		}
 		x.Failed, x.Fixed = maps.Clone(x.Failed), maps.Clone(x.Fixed)
-		byName[x.Name] = &x
+		known[x.Name] = &x
 	}
-	for _, name := range slices.Sorted(maps.Keys(byName)) {
-		x := byName[name]
-		count := func(d *prometheus.Desc, n uint64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), append([]string{name}, labels...)...)
-		}
-		gauge := func(d *prometheus.Desc, v float64, labels ...string) {
-			ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, append([]string{name}, labels...)...)
-		}
-		count(u.answered, x.Answered)
-		count(u.retried, x.Retried)
-		count(u.hedged, x.Hedged)
-		count(u.copies, x.Copies)
-		for kind, n := range x.Failed {
-			count(u.failed, n, kind)
-		}
-		for fix, n := range x.Fixed {
-			count(u.fixed, n, fix)
-		}
-		gauge(u.latency, x.Median.Seconds(), "0.5")
-		gauge(u.latency, x.P95.Seconds(), "0.95")
-		open, failing, last := 0.0, 0.0, 0.0
-		if x.Open {
-			open = 1
-		}
-		if !x.FailingSince.IsZero() {
-			failing = float64(x.FailingSince.Unix())
-		}
-		if !x.LastSuccess.IsZero() {
-			last = float64(x.LastSuccess.Unix())
-		}
-		gauge(u.open, open)
-		gauge(u.failing, failing)
-		gauge(u.lastSuccess, last)
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		list = append(list, known[name])
 	}
+	return list
 }
 
 // add adds another tenant's upstream of the same name.

@@ -1,20 +1,18 @@
 package metrics
 
-import "github.com/prometheus/client_golang/prometheus"
-
 // webhookResults are what can become of an attempt to deliver an event.
 var webhookResults = []string{"delivered", "failed", "dead"}
 
 // webhooks counts deliveries of events, of all webhooks together.
 type webhooks struct {
-	total map[string]prometheus.Counter
+	total map[string]*counter
 }
 
 func (w *webhooks) init(m *Metrics) {
 	total := m.counter("webhook_events_total", "Attempts to deliver an event to a webhook, by what became of them.", "result")
-	w.total = make(map[string]prometheus.Counter, len(webhookResults))
+	w.total = make(map[string]*counter, len(webhookResults))
 	for _, result := range webhookResults {
-		w.total[result] = total.WithLabelValues(result)
+		w.total[result] = total.with(result)
 	}
 }
 
@@ -22,6 +20,6 @@ func (w *webhooks) init(m *Metrics) {
 // "failed" and will be tried again, or the event is "dead", set aside.
 func (m *Metrics) Webhook(result string) {
 	if c := m.webhooks.total[result]; c != nil {
-		c.Inc()
+		c.inc()
 	}
 }
