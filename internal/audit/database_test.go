@@ -343,3 +343,29 @@ func TestDatabaseEmpty(t *testing.T) {
 		t.Error("no log is sound")
 	}
 }
+
+// BenchmarkDatabase has many requests share the writes of an embedded
+// database, each of which is an fsync.
+func BenchmarkDatabase(b *testing.B) {
+	db, err := sqlite.Open(b.Context(), filepath.Join(b.TempDir(), "keys.db"), sqlite.Options{})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer db.Close()
+	l, err := audit.Open(audit.Options{}, audit.NewDatabase(db, morning))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	b.SetParallelism(32)
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := l.Record(b.Context(), release(1)); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	if err := l.Close(b.Context()); err != nil {
+		b.Error(err)
+	}
+}
