@@ -55,6 +55,8 @@ func TestImports(t *testing.T) {
 		"internal/audit":       {"contentkey"},
 		"internal/auth":        {"internal/password", "internal/tenant", "internal/widevine"},
 		"internal/password":    {},
+		"internal/demo":        {"contentkey", "drm", "encryptor", "internal/playback", "internal/tenant"},
+		"internal/playback":    {"contentkey", "drm", "internal/audit", "internal/auth", "internal/keystore", "internal/tenant", "internal/widevine"},
 		"internal/server":      {"contentkey", "internal/audit", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/packager", "internal/requestid", "internal/telemetry", "internal/tenant", "internal/widevine", "speke"},
 		"internal/metrics":     {"internal/keystore"},
 		"internal/telemetry":   {},

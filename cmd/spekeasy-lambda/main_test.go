@@ -209,6 +209,7 @@ func TestConfigurationFaults(t *testing.T) {
 		"files of records":   {strings.ReplaceAll(good, "audit: {stdout: only}", ""), "a function keeps no files"},
 		"TLS":                {good + "tls: {cert_file: a, key_file: b}\n", "speaks TLS for it"},
 		"telemetry":          {good + "telemetry: {endpoint: \"http://127.0.0.1:4318\"}\n", "cannot send any"},
+		"heartbeats":         {good + "- id: other\n  upstream: {vendor: generic, url: \"https://keys.example.com/\", heartbeat: {url: \"https://keys.example.com/\", every: 1m}}\n", "every: a function stands still"},
 		"SQLite":             {strings.ReplaceAll(good, "store: dynamodb:", "store: sqlite:"), "not a kind of database that this binary knows"},
 		"unknown member":     {good + "stroe: x\n", "stroe"},
 	} {

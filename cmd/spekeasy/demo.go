@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +18,8 @@ import (
 	"spekeasy/encryptor"
 	"spekeasy/internal/app"
 	"spekeasy/internal/config"
+	demopage "spekeasy/internal/demo"
+	"spekeasy/internal/playback"
 )
 
 func newDemo(e *env) *cobra.Command {
@@ -26,7 +29,8 @@ func newDemo(e *env) *cobra.Command {
 		Use:   "demo",
 		Short: "Start a key server, play the encryptors against it, show what they get",
 		Long: "Start a key server on a fresh embedded database, play MediaConvert and MediaPackage against it over\n" +
-			"HTTP, check every answer, and go on serving until interrupted. The credential is dev:dev.",
+			"HTTP, check every answer, and go on serving until interrupted, a page that plays a clip encrypted with\n" +
+			"such keys included. The credential is dev:dev.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := config.CheckLoopback(listen); err != nil {
@@ -122,6 +126,9 @@ func (d *demo) run(ctx context.Context, e *env, listen, data string) (err error)
 		return errors.Join(err, l.Close())
 	}
 	defer func() { err = errors.Join(err, a.Close(context.WithoutCancel(ctx))) }()
+	mux := http.NewServeMux()
+	mux.Handle("/", a.Handler)
+	a.Handler = mux
 	serving, stop := context.WithCancel(ctx)
 	defer stop()
 	served := make(chan error, 1)
@@ -131,6 +138,15 @@ func (d *demo) run(ctx context.Context, e *env, listen, data string) (err error)
 	if err := d.play(ctx, filepath.Base(a.Store.Path)); err != nil {
 		return err
 	}
+	page, err := d.page(ctx, a)
+	if err != nil {
+		d.fail("the clip: %v", err)
+	} else {
+		for _, pattern := range page.Patterns() {
+			mux.Handle(pattern, page)
+		}
+		fmt.Fprintf(d.out, "A clip was encrypted with keys from %d more answers, and is there to be played.\n", len(page.Streams))
+	}
 	fmt.Fprintf(d.out, "Keys are kept in %s, wrapped by data keys that the key in %s wraps.\n", a.Store.Path, a.KEK.Path)
 	if len(d.failures) == 0 {
 		fmt.Fprintln(d.out, "Everything held.")
@@ -139,8 +155,21 @@ func (d *demo) run(ctx context.Context, e *env, listen, data string) (err error)
 		stop()
 		return errors.Join(<-served, d.verdict())
 	}
-	fmt.Fprintf(d.out, "\nServing on %s until interrupted (Ctrl-C). Try:\n\n  spekeasy request --url %s --basic dev:dev --content my-movie --show-keys\n\n", d.url, d.url)
+	fmt.Fprintf(d.out, "\nWatch the clip and the exchange behind it at\n\n  %s/\n\nServing until interrupted (Ctrl-C). Or ask for keys yourself:\n\n  spekeasy request --url %s --basic dev:dev --content my-movie --show-keys\n\n", d.url, d.url)
 	return errors.Join(<-served, d.verdict())
+}
+
+// page encrypts the clip with keys that it asks for, and returns the page that
+// plays it.
+func (d *demo) page(ctx context.Context, a *app.App) (*demopage.Demo, error) {
+	t, err := a.Config.Tenants[0].Build()
+	if err != nil {
+		return nil, err
+	}
+	return demopage.New(ctx, demopage.Options{
+		URL: d.url, Version: version, Tenant: t, Secrets: playback.NewSecrets(a.Keystore), Now: time.Now,
+		Client: &encryptor.Client{URL: d.url + "/speke/v2.0/copyProtection", Auth: encryptor.Basic("dev", "dev")},
+	})
 }
 
 func (d *demo) verdict() error {

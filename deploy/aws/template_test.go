@@ -13,8 +13,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
-
 	"spekeasy/internal/config"
 	"spekeasy/internal/server"
 )
@@ -89,28 +87,13 @@ func TestConfiguration(t *testing.T) {
 		if strings.Contains(text, plainText) {
 			t.Error("the secret is in the environment")
 		}
-		text, upstream, isGateway := strings.Cut(text, "  upstream: ")
-		if isGateway != s.condition("IsGateway") {
-			t.Errorf("another key provider: %v", isGateway)
-		}
-		references := strings.Count(upstream, "${secretsmanager:arn:aws:secretsmanager:eu-west-1:111122223333:secret:drm-UpstreamSecret-AbCdEf}")
-		if other := strings.Count(upstream, "$"); other != references {
-			t.Errorf("references in %s", upstream)
-		}
-		var u struct {
-			Vendor, URL string
-			URLV2       string `yaml:"url_v2"`
-			Auth        map[string]map[string]string
-		}
-		if err := yaml.UnmarshalWithOptions([]byte(upstream), &u, yaml.Strict()); err != nil {
-			t.Errorf("%v: %s", err, upstream)
-		}
-		if isGateway && (u.URL != gateway || u.Vendor != s.values["UpstreamVendor"] || (len(u.Auth) == 1) != s.condition("HasSecret")) {
-			t.Errorf("upstream %+v", u)
-		}
+		references := 0
 		c, err := config.Parse([]byte(text), func(name string) (string, bool) {
-			t.Errorf("reference %s", name)
-			return "", false
+			references++
+			if name != "secretsmanager:arn:aws:secretsmanager:eu-west-1:111122223333:secret:drm-UpstreamSecret-AbCdEf" {
+				t.Errorf("reference %s", name)
+			}
+			return "resolved", true
 		})
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)

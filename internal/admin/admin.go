@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -78,6 +79,11 @@ type API struct {
 	huma    huma.API
 	routes  map[string]*operation // by pattern
 	openAPI []byte
+
+	// describe has the operations registered. It is put off until the first
+	// request: the schemas take megabytes, and most servers of a cluster never
+	// see one.
+	describe func() error
 }
 
 // New returns the API.
@@ -87,6 +93,11 @@ func New(o Options) (*API, error) {
 	if a.custody, err = o.Keystore.Custody(); err != nil {
 		return nil, err
 	}
+	a.describe = sync.OnceValue(a.build)
+	return a, nil
+}
+
+func (a *API) build() (err error) {
 	a.huma = humago.New(a.mux, huma.Config{
 		OpenAPI: &huma.OpenAPI{
 			OpenAPI: "3.1.0",
@@ -108,10 +119,8 @@ func New(o Options) (*API, error) {
 		Transformers:                 []huma.Transformer{withoutValues},
 	})
 	a.register()
-	if a.openAPI, err = json.MarshalIndent(a.huma.OpenAPI(), "", "  "); err != nil {
-		return nil, err
-	}
-	return a, nil
+	a.openAPI, err = json.MarshalIndent(a.huma.OpenAPI(), "", "  ")
+	return err
 }
 
 // withoutValues takes what was sent out of an error: it may be a secret, and
@@ -126,7 +135,10 @@ func withoutValues(_ huma.Context, _ string, v any) (any, error) {
 }
 
 // OpenAPI returns the description of the API, OpenAPI 3.1 in JSON.
-func (a *API) OpenAPI() []byte { return a.openAPI }
+func (a *API) OpenAPI() ([]byte, error) {
+	err := a.describe()
+	return a.openAPI, err
+}
 
 // Bounds of a request.
 const (
@@ -152,6 +164,11 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if err := a.describe(); err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		a.Log.Error("admin API", "error", err)
+		return
+	}
 	if r.URL.Path == "/openapi.json" || r.URL.Path == adminapi.Base+"/openapi.json" {
 		h.Set("Content-Type", "application/json")
 		w.Write(a.openAPI) //nolint:errcheck // the client is gone, nothing to do

@@ -78,7 +78,7 @@ func TestSettingsThereAndBack(t *testing.T) {
 	const text = `{"aliases":["a"],"key_source":{"kind":"hkdf"},"kid_rule":"uuidv5","kid_reuse":"refuse","clear_keys":"refuse",` +
 		`"drm":{"widevine":{"provider":"p"},"fairplay":{"uri":"skd://{kid}"}},"v1_scheme":"cbcs","max_keys":3,` +
 		`"contract":{"separate_audio":true},"certificates":{"refuse_expired":true},"output":{"hdcp":{"UHD":"TYPE-1"}},` +
-		`"limits":{"rate":2.5,"credential":{"burst":1},"new_keys_per_day":7},"brands":{"tv":{"limits":{"concurrency":2}}}}`
+		`"limits":{"rate":2.5,"credential":{"burst":1},"new_keys_per_day":7},"brands":{"tv":{"limits":{"concurrency":2}}},"playback":{"clear_key":true,"origins":["https://tv.example"]}}`
 	var in adminapi.TenantSettings
 	if err := json.Unmarshal([]byte(text), &in); err != nil {
 		t.Fatal(err)

@@ -121,6 +121,9 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
+	if err := a.mountPlayback(s, recorder); err != nil {
+		return nil, err
+	}
 	s.WithPackagers(packager.New(a.Keystore))
 	if err := a.mountBindings(s); err != nil {
 		return nil, err

@@ -27,10 +27,11 @@ import (
 // to be written for must not happen.
 var ErrUnavailable = errors.New("audit log unavailable")
 
-// Events. A key request is recorded whether it was answered or refused; the
-// others are the log's own.
+// Events. A key request and a player's call are recorded whether they were
+// answered or refused; the others are the log's own.
 const (
 	KeyRequest = "key_request"
+	License    = "license" // a player asked; Profile is the route
 
 	// Of the admin API. They are recorded before the change; one that fails
 	// then is recorded again as failed, with the same request ID.

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 )
@@ -90,11 +89,9 @@ var (
 
 // NewDatabase returns a sink for a process that starts now. The store belongs
 // to its owner.
-func NewDatabase(s Store, now time.Time) *Database { return newDatabase(s, now, rand.Reader) }
-
-func newDatabase(s Store, now time.Time, random io.Reader) *Database {
+func NewDatabase(s Store, now time.Time) *Database {
 	var id [8]byte
-	io.ReadFull(random, id[:]) //nolint:errcheck // crypto/rand does not fail
+	rand.Read(id[:]) //nolint:errcheck // it does not fail
 	return &Database{store: s, writer: now.UTC().Format(writerTime) + "-" + hex.EncodeToString(id[:])}
 }
 

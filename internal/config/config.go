@@ -230,6 +230,7 @@ func Dev(listen, data, base string) *Config {
 	}
 	dev.DRM.HLS.URL = base
 	dev.DRM.ClearKey.LicenseURL = base + "/license/clearkey"
+	dev.Playback = &tenant.Playback{ClearKey: true, AcceptStudioKeys: true, AcceptCredentials: true}
 	c.Tenants = []tenant.Settings{dev}
 	c.Admin.Credentials = []AdminCredential{{
 		Credential: tenant.Credential{Name: "dev", Basic: &tenant.Basic{User: "dev", Password: "dev"}}, Role: RoleSecurityOfficer,

@@ -141,7 +141,7 @@ func (s *source) call(ctx context.Context, q *question, refused string) (*reply,
 	// The same request has the same answer (SX-SEQ-16), so that is safe; the
 	// empty value is for the transport and not sent.
 	r.Header["X-Idempotency-Key"] = nil
-	res, err := s.transport.RoundTrip(r) // not a client: no redirect, and no error that quotes the URL
+	res, err := s.transport.RoundTrip(r) //nolint:bodyclose // readBody closes it. Not a client: no redirect, and no error that quotes the URL
 	if err != nil {
 		return nil, token, s.network(parent, ctx, err)
 	}

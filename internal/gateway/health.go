@@ -181,7 +181,7 @@ func (s *source) heartbeat(ctx context.Context) (err error) {
 	if err != nil {
 		return errors.New("the address cannot be used")
 	}
-	res, err := s.transport.RoundTrip(r)
+	res, err := s.transport.RoundTrip(r) //nolint:bodyclose // readBody closes it
 	if err != nil {
 		return errors.New(s.red.line([]byte(err.Error()), maxWords))
 	}

@@ -118,7 +118,7 @@ func (t *tokens) exchange(ctx context.Context) (token string, lifetime time.Dura
 		// that is the text itself.
 		r.SetBasicAuth(s.ID, string(s.Secret))
 	}
-	res, err := t.transport.RoundTrip(r)
+	res, err := t.transport.RoundTrip(r) //nolint:bodyclose // readBody closes it
 	if err != nil {
 		return "", 0, fmt.Errorf("token endpoint: %w", err)
 	}

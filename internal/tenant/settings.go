@@ -50,7 +50,8 @@ type Settings struct {
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
-	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"` // are told of each new use of a content key
+	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
+	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"`                 // are told of each new use of a content key
 
 	// ClearKeys refuses requests without a certificate to encrypt content keys
 	// to.
@@ -131,6 +132,13 @@ func (s *Settings) Build() (*Tenant, error) {
 	if err := keystore.CheckTenant(s.ID); err != nil {
 		return nil, fmt.Errorf("id: %w", err)
 	}
+	if s.ID == PlaybackSecrets {
+		return nil, fmt.Errorf("id: %q is not for tenants", s.ID)
+	}
+	if err := s.Playback.check(); err != nil {
+		return nil, fmt.Errorf("playback: %w", err)
+	}
+	t.Playback = s.Playback
 	var err error
 	if t.Source, err = s.KeySource.build(); err != nil {
 		return nil, fmt.Errorf("key_source: %w", err)

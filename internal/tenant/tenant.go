@@ -47,6 +47,8 @@ type Tenant struct {
 	Upstream *upstream.Settings // whose keys are answered; nil for our own
 	DRM      drm.Settings       // with an upstream: how its signaling is completed
 
+	Playback *Playback // what players get; nil for nothing
+
 	Gate    *limit.Gate            // where its requests pass; nil without limits
 	Brands  map[string]*limit.Gate // where requests for brands with bounds of their own pass
 	NewKeys func(n int) error      // counts keys before they are made; nil without a quota
