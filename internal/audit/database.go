@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -65,7 +66,7 @@ const (
 const writerTime = "20060102T150405Z"
 
 // maxParts is how many parts one retention record names.
-const maxParts = 25
+const maxParts = 24
 
 // Database is a sink that keeps its pages in a [Store]. What Append returned
 // is as durable as the database makes it.
@@ -80,6 +81,8 @@ type Database struct {
 	doubt  bool // the current part may end elsewhere
 	begun  time.Time
 	at     Position
+
+	today atomic.Int64 // the day of the newest part that is there, in seconds since 1970
 }
 
 var (
@@ -148,6 +151,7 @@ func (d *Database) append(ctx context.Context, p *Page) error {
 		}
 		if begin {
 			d.begun = p.Time.Truncate(24 * time.Hour)
+			d.today.Store(d.begun.Unix())
 		}
 		d.at, d.doubt = p.Last, false
 		return nil
@@ -180,10 +184,14 @@ func (*Database) Close() error { return nil }
 
 // Expired implements [Pruner]: the parts, of any writer, whose last record is
 // old. Those of one writer go in order. It asks for one part at first: when
-// that is of a writer that is young enough, so are all others.
+// that is of a writer that is young enough, so are all others. Parts of today
+// and yesterday are never deleted, as a server may be writing to them.
 func (d *Database) Expired(before time.Time) (e Expiry, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
+	if yesterday := time.Unix(d.today.Load(), 0).Add(-24 * time.Hour); yesterday.Before(before) {
+		before = yesterday
+	}
 	young := before.UTC().Format(writerTime)
 	kept := "" // a writer whose further parts stay
 	err = eachPart(ctx, d.store, 1, func(p *Part) error {
@@ -192,7 +200,7 @@ func (d *Database) Expired(before time.Time) (e Expiry, err error) {
 		case p.ID > young || len(e.Parts) == maxParts:
 			return errEnough
 		case writer == kept:
-		case p.Written.Before(before) && p.ID != d.part():
+		case p.Written.Before(before):
 			e.Parts = append(e.Parts, p.ID)
 		default:
 			kept = writer

@@ -296,6 +296,12 @@ func TestDatabaseRetention(t *testing.T) {
 	if r := verifyStore(t, db); r.Sound() {
 		t.Error("a part that somebody else deleted is not missed")
 	}
+	o.Retain = time.Minute // what others may be writing to is kept
+	now = now.Add(time.Hour)
+	end(t, openLog(t, o, audit.NewDatabase(db, now)))
+	if r := verifyStore(t, db); r.Segments != 3 {
+		t.Errorf("%+v", r)
+	}
 }
 
 // TestDatabaseLongBatch stores a batch that is longer than a page.
