@@ -164,8 +164,8 @@ func (f *function) config(ctx context.Context, secrets *secretsmanager.Set) (*co
 		return nil, errors.New("configuration: tls: what is in front of a function speaks TLS for it")
 	case c.Telemetry.Endpoint != "":
 		return nil, errors.New("configuration: telemetry: a function stands still after its answer and cannot send any")
-	case c.Audit.Off == (c.Audit.Stdout == config.StdoutOnly):
-		return nil, errors.New("configuration: audit: a function keeps no files; set audit.stdout to only, or audit.off")
+	case c.Audit.Off == (c.Audit.Stdout == config.StdoutOnly || c.Audit.Database == config.DatabaseOnly):
+		return nil, errors.New("configuration: audit: a function keeps no files; set audit.stdout or audit.database to only, or audit.off")
 	}
 	for i := range c.Tenants {
 		if u := c.Tenants[i].Upstream; u != nil && u.Heartbeat.Every > 0 {

@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -21,33 +19,21 @@ import (
 )
 
 func newAudit(e *env) *cobra.Command {
-	var file string
+	var f auditFlags
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Read and check the audit log",
 		Long: "Read and check the audit log: who was given which content keys, and who was refused.\n" +
 			"DIR is the directory of the log, DATA/audit by default; with --config FILE it is the one of a\n" +
-			"configuration. The server may be running meanwhile.",
+			"configuration, or the database if that alone keeps the log (audit.database: only). --store URL\n" +
+			"reads a database, with the logs of all servers that share it. Servers may be running meanwhile.",
 	}
-	cmd.PersistentFlags().StringVar(&file, "config", "", "configuration `file` that names the directory")
-	dir := func(args []string) (string, error) {
-		switch {
-		case len(args) == 1 && file == "":
-			return args[0], nil
-		case len(args) == 0 && file != "":
-			c, err := e.loadConfig(file)
-			if err != nil {
-				return "", err
-			}
-			return c.AuditDir(), nil
-		}
-		return "", errors.New("either the directory of the audit log or --config FILE is required")
-	}
-	cmd.AddCommand(newAuditVerify(e, dir), newAuditQuery(e, dir), newAuditExport(e, dir))
+	f.add(cmd)
+	cmd.AddCommand(newAuditVerify(e, &f), newAuditQuery(e, &f), newAuditExport(e, &f))
 	return cmd
 }
 
-func newAuditVerify(e *env, dir func([]string) (string, error)) *cobra.Command {
+func newAuditVerify(e *env, from *auditFlags) *cobra.Command {
 	var checkpoints []string
 	cmd := &cobra.Command{
 		Use:   "verify [DIR]",
@@ -59,10 +45,6 @@ func newAuditVerify(e *env, dir func([]string) (string, error)) *cobra.Command {
 			"prints the newest. Exits 1 when anything is not as it was written.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := dir(args)
-			if err != nil {
-				return err
-			}
 			var positions []audit.Position
 			for _, text := range checkpoints {
 				p, err := audit.ParsePosition(text)
@@ -71,46 +53,34 @@ func newAuditVerify(e *env, dir func([]string) (string, error)) *cobra.Command {
 				}
 				positions = append(positions, p)
 			}
-			report, err := verifyAudit(path, cmd.InOrStdin(), positions)
-			if err != nil {
-				return err
-			}
-			return printAuditReport(e, path, report)
+			return from.read(cmd.Context(), e, args, func(s *auditSource) error {
+				report, err := s.verify(cmd.Context(), cmd.InOrStdin(), positions)
+				if err != nil {
+					return err
+				}
+				return printAuditReport(e, s, report)
+			})
 		},
 	}
 	cmd.Flags().StringArrayVar(&checkpoints, "checkpoint", nil, "`SEQ:HASH` that the log must have (repeatable)")
 	return cmd
 }
 
-func verifyAudit(path string, stdin io.Reader, checkpoints []audit.Position) (*audit.Report, error) {
-	if path == "-" {
-		return audit.VerifyStream(stdin, checkpoints...)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() {
-		return audit.Verify(path, checkpoints...)
-	}
-	return audit.VerifyStream(f, checkpoints...)
-}
-
-func printAuditReport(e *env, path string, r *audit.Report) error {
+func printAuditReport(e *env, s *auditSource, r *audit.Report) error {
 	out := bufio.NewWriter(e.stdout)
-	fmt.Fprintf(out, "%s: %d records", path, r.Records)
-	if r.Segments > 0 {
+	fmt.Fprintf(out, "%s: %d records", s.name, r.Records)
+	switch {
+	case s.store != nil:
+		fmt.Fprintf(out, " in %d parts of the logs of %d processes\n", r.Segments, len(r.Heads))
+	case r.Segments > 0:
 		fmt.Fprintf(out, " in %d segments", r.Segments)
 	}
-	if r.Records > 0 {
+	if r.Records > 0 && s.store == nil {
 		fmt.Fprintf(out, ", %d to %d, from %s to %s", r.First.Seq, r.Last.Seq, r.Begin.Format(time.RFC3339), r.End.Format(time.RFC3339))
 	}
-	fmt.Fprintln(out)
+	if s.store == nil {
+		fmt.Fprintln(out)
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintln(out, "note:", n)
 	}
@@ -120,7 +90,14 @@ func printAuditReport(e *env, path string, r *audit.Report) error {
 	if r.More > 0 {
 		fmt.Fprintf(out, "and %d more breaks\n", r.More)
 	}
-	if r.Sound() {
+	switch {
+	case !r.Sound():
+	case s.store != nil:
+		fmt.Fprintln(out, "Every record is as it was written. Checkpoints:")
+		for _, p := range r.Heads {
+			fmt.Fprintln(out, p)
+		}
+	default:
 		fmt.Fprintf(out, "Every record is as it was written. Checkpoint: %s\n", r.Last)
 	}
 	if err := out.Flush(); err != nil {
@@ -177,7 +154,7 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	return now.Add(-time.Duration(ago)), nil
 }
 
-func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
+func newAuditQuery(e *env, from *auditFlags) *cobra.Command {
 	var f auditFilter
 	var asJSON bool
 	var remote clientFlags
@@ -201,11 +178,7 @@ func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
 					return printRemote(ctx, e, c, q, f.kid, asJSON)
 				})(cmd, args)
 			}
-			path, err := dir(args)
-			if err != nil {
-				return err
-			}
-			return printRecords(e, q, path, asJSON)
+			return from.read(cmd.Context(), e, args, func(s *auditSource) error { return printRecords(cmd.Context(), e, q, s, asJSON) })
 		},
 	}
 	fl := cmd.Flags()
@@ -223,24 +196,20 @@ func newAuditQuery(e *env, dir func([]string) (string, error)) *cobra.Command {
 	return cmd
 }
 
-func newAuditExport(e *env, dir func([]string) (string, error)) *cobra.Command {
+func newAuditExport(e *env, from *auditFlags) *cobra.Command {
 	var f auditFilter
 	cmd := &cobra.Command{
 		Use:   "export [DIR]",
 		Short: "Print all records as JSON lines",
 		Long: "Print all records, those of the server itself included, as they were written, one JSON object per\n" +
-			"line. What comes out can be checked by `spekeasy audit verify -`.",
+			"line. What comes out can be checked by `spekeasy audit verify -`; a database is rather checked itself.",
 		Args: cobra.MaximumNArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			path, err := dir(args)
-			if err != nil {
-				return err
-			}
+		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query(time.Now())
 			if err != nil {
 				return err
 			}
-			return printRecords(e, q, path, true)
+			return from.read(cmd.Context(), e, args, func(s *auditSource) error { return printRecords(cmd.Context(), e, q, s, true) })
 		},
 	}
 	f.addTimes(cmd)
@@ -282,12 +251,12 @@ func writeHead(out *bufio.Writer) {
 }
 
 // printRecords prints what a query finds, as it is found: there may be much.
-func printRecords(e *env, q *audit.Query, dir string, asJSON bool) error {
+func printRecords(ctx context.Context, e *env, q *audit.Query, s *auditSource, asJSON bool) error {
 	out := bufio.NewWriterSize(e.stdout, 64<<10)
 	if !asJSON {
 		writeHead(out)
 	}
-	err := q.Run(dir, func(text []byte, r *audit.Record) (err error) {
+	err := s.query(ctx, q, func(text []byte, r *audit.Record) (err error) {
 		if asJSON {
 			out.Write(text) //nolint:errcheck // the next one reports it
 			err = out.WriteByte('\n')

@@ -96,11 +96,15 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	}
 	a.watching(userAgent)
 	log = a.log
-	audited, err := a.openAudit(b, userAgent)
+	o, err := a.openStore(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.openKeystore(ctx, b); err != nil {
+	audited, err := a.openAudit(b, o.Store, userAgent)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.openKeystore(ctx, o, b.Still); err != nil {
 		return nil, err
 	}
 	if a.Customers, err = NewCustomers(c, log); err != nil {
@@ -161,26 +165,31 @@ func (a *App) lockData() error {
 	return nil
 }
 
-// openKeystore opens database, then key manager, then keystore: whether a KEK
-// may be made depends on whether the database was ever used.
-func (a *App) openKeystore(ctx context.Context, b Backends) error {
+// openStore opens the database, which may keep the audit log, too.
+func (a *App) openStore(ctx context.Context, b Backends) (*Operator, error) {
 	o, err := NewOperator(a.Config, b, a.log)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	a.onClose(o.Close)
 	a.Store, a.KEK = o.StoreURL, o.KEKURL
 	if err := o.OpenStore(ctx, true); err != nil {
-		return err
+		return nil, err
 	}
+	a.store = o.Store
+	return o, nil
+}
+
+// openKeystore opens the key manager, then the keystore: whether a KEK may be
+// made depends on whether the database was ever used.
+func (a *App) openKeystore(ctx context.Context, o *Operator, still bool) (err error) {
 	options := keystore.Options{CacheBytes: a.Config.Cache.Bytes, CacheLifetime: time.Duration(a.Config.Cache.Lifetime), Log: a.log, Observe: a.watch.call}
-	if b.Still {
+	if still {
 		options.FlushEvery = never
 	}
 	if a.Config.Cache.Off {
 		options.CacheBytes = -1
 	}
-	a.store = o.Store
 	a.Keystore, err = o.Keystore(ctx, true, options)
 	return err
 }

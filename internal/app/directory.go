@@ -101,7 +101,7 @@ func (a *App) AdminOnMain() {
 
 // auditDir is where the audit log's files are, "" for nowhere.
 func (a *App) auditDir() string {
-	if a.Config.Audit.Off || a.Config.Audit.Stdout == config.StdoutOnly {
+	if !a.Config.Audit.Files() {
 		return ""
 	}
 	return a.Config.AuditDir()

@@ -5,8 +5,8 @@
 //
 // A [Log] numbers the records, chains them by hashes, so that a deletion or a
 // change shows, and hands them to a [Sink]: [Files], the segments of a
-// directory, or a [Stream] such as standard output. [Verify] checks a
-// directory, [Query] reads it. docs/audit.md describes the format and what the
+// directory, a [Database], or a [Stream] such as standard output. [Verify]
+// and [VerifyStore] check them, [Query] reads them. docs/audit.md describes the format and what the
 // chain proves.
 package audit
 

@@ -353,10 +353,10 @@ func (f *Files) Close() error {
 
 // Expired implements [Pruner]. Segments are deleted as a whole, when even
 // their last record is old; the last one is always kept.
-func (f *Files) Expired(before time.Time) (keep uint64, err error) {
+func (f *Files) Expired(before time.Time) (e Expiry, err error) {
 	list, err := segments(f.dir)
 	if err != nil {
-		return 0, err
+		return e, err
 	}
 	for i := 1; i < len(list); i++ {
 		last, err := lastTime(&list[i-1])
@@ -364,25 +364,25 @@ func (f *Files) Expired(before time.Time) (keep uint64, err error) {
 			last, err = firstTime(&list[i])
 		}
 		if err != nil {
-			return 0, err
+			return e, err
 		}
 		if last.IsZero() || !last.Before(before) {
 			break
 		}
-		keep = list[i].first
+		e.KeptFrom = list[i].first
 	}
-	return keep, nil
+	return e, nil
 }
 
 // Delete implements [Pruner]. The oldest segment goes first, so that what
 // remains is the end of the log whenever this is cut off.
-func (f *Files) Delete(keep uint64) error {
+func (f *Files) Delete(e Expiry) error {
 	list, err := segments(f.dir)
 	if err != nil {
 		return err
 	}
 	for i := range list {
-		if i+1 == len(list) || list[i+1].first > keep {
+		if i+1 == len(list) || list[i+1].first > e.KeptFrom {
 			break
 		}
 		if err := os.Remove(list[i].path); err != nil {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,9 +50,8 @@ type Options struct {
 // come meanwhile are written together by a goroutine of the log, so that they
 // share the write and, with SyncFirst, the sync.
 type Log struct {
-	o      Options
-	sinks  []Sink // the first one holds the chain
-	pruner Pruner // the first sink's, or nil
+	o     Options
+	sinks []Sink // the first one holds the chain
 
 	entries sync.Pool // of *entry
 
@@ -97,7 +97,6 @@ func Open(o Options, sink Sink, more ...Sink) (*Log, error) {
 	}
 	l.idle.L = &l.mu
 	l.entries.New = func() any { return &entry{err: make(chan error, 1)} }
-	l.pruner, _ = sink.(Pruner)
 	found := sink.Resume()
 	l.last = found.At
 	if found.Trouble != "" || found.Torn > 0 {
@@ -318,27 +317,39 @@ func (l *Log) checkpoint() {
 // prune deletes records that are older than they are to be kept. First it
 // records that it will, so that a deletion by others is told apart.
 func (l *Log) prune() {
-	if l.o.Retain <= 0 || l.pruner == nil {
+	if l.o.Retain <= 0 {
 		return
 	}
-	keep, err := l.pruner.Expired(l.o.Now().Add(-l.o.Retain))
-	if err == nil && keep == 0 {
-		return
+	for _, s := range l.sinks {
+		p, ok := s.(Pruner)
+		for more := ok; more; {
+			var err error
+			if more, err = l.pruneSome(p); err != nil {
+				l.o.Log.Error("old audit records are not deleted", "error", err)
+				more = false
+			}
+		}
 	}
-	if err == nil {
-		err = l.Record(context.Background(), &Record{Event: retention, KeptFrom: keep})
+}
+
+// pruneSome deletes what a sink names at once, and reports whether to ask
+// again.
+func (l *Log) pruneSome(p Pruner) (more bool, err error) {
+	e, err := p.Expired(l.o.Now().Add(-l.o.Retain))
+	if err != nil || e.KeptFrom == 0 && len(e.Parts) == 0 {
+		return false, err
 	}
-	if err == nil {
-		err = l.sync()
+	if err := l.Record(context.Background(), &Record{Event: retention, KeptFrom: e.KeptFrom, Change: strings.Join(e.Parts, " ")}); err != nil {
+		return false, err
 	}
-	if err == nil {
-		err = l.pruner.Delete(keep)
+	if err := l.sync(); err != nil {
+		return false, err
 	}
-	if err != nil {
-		l.o.Log.Error("old audit records are not deleted", "error", err)
-		return
+	if err := p.Delete(e); err != nil {
+		return false, err
 	}
-	l.o.Log.Info("old audit records deleted", "kept_from", keep)
+	l.o.Log.Info("old audit records deleted", "kept_from", e.KeptFrom, "parts", len(e.Parts))
+	return len(e.Parts) == maxParts, nil
 }
 
 // Close records the end, makes everything durable and closes the sinks.

@@ -153,6 +153,11 @@ func (f *filter) segment(s *segment, yield func([]byte, *Record) error) error {
 		return err
 	}
 	defer in.Close()
+	return f.lines(in, yield)
+}
+
+// lines yields the records among lines.
+func (f *filter) lines(in io.Reader, yield func([]byte, *Record) error) error {
 	for r := newLineReader(in); ; {
 		text, err := r.next()
 		if errors.Is(err, io.EOF) {

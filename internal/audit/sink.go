@@ -26,13 +26,19 @@ type Sink interface {
 
 // Pruner is the ability of a sink to delete old records.
 type Pruner interface {
-	// Expired returns the first record to keep when those written before a
-	// time are to go, or 0 when there is nothing to delete.
-	Expired(before time.Time) (keep uint64, err error)
+	// Expired returns what to delete when records written before a time are
+	// to go.
+	Expired(before time.Time) (Expiry, error)
 
-	// Delete deletes the records before keep. The log has recorded it, and
-	// that record is durable.
-	Delete(keep uint64) error
+	// Delete deletes that. The log has recorded it, and that record is
+	// durable.
+	Delete(Expiry) error
+}
+
+// Expiry is what a sink is about to delete; the zero Expiry is nothing.
+type Expiry struct {
+	KeptFrom uint64   // the first record of this log to keep; 0 when it keeps all
+	Parts    []string // of a database
 }
 
 // State is how a sink found what it keeps.

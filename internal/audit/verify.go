@@ -15,13 +15,14 @@ import (
 
 // Report is what [Verify] found.
 type Report struct {
-	Segments    int
+	Segments    int // of a directory, or parts in a database
 	Records     uint64
-	First, Last Position  // the records at both ends
-	Begin, End  time.Time // and their times
-	Breaks      []Break   // where the log is not as it was written; at most maxBreaks
-	More        int       // breaks beyond those
-	Notes       []Break   // what is explained by a crash
+	First, Last Position   // the records at both ends
+	Begin, End  time.Time  // and their times
+	Breaks      []Break    // where the log is not as it was written; at most maxBreaks
+	More        int        // breaks beyond those
+	Notes       []Break    // what is explained by a crash
+	Heads       []Position // of a database: where the log of each writer ends
 }
 
 // Sound reports whether no break was found.
@@ -109,6 +110,7 @@ type verifier struct {
 	expect map[uint64][]expected
 
 	stream bool   // no segments, and other lines between ours
+	many   bool   // several logs
 	name   string // of the segment
 	line   int
 	known  bool     // at and other are good
@@ -117,6 +119,9 @@ type verifier struct {
 	start  uint64   // first record by the name of the first segment
 	torn   int64    // length of an unfinished line at the end of the segment before
 	kept   uint64   // what the last retention record says
+	head   Position // of the part, or zero
+
+	deleted map[string]bool // parts, as retention records say
 }
 
 // expected is a hash that a record must have.
@@ -126,7 +131,7 @@ type expected struct {
 }
 
 func newVerifier(checkpoints []Position) *verifier {
-	v := &verifier{expect: make(map[uint64][]expected)}
+	v := &verifier{expect: make(map[uint64][]expected), deleted: make(map[string]bool)}
 	for _, c := range checkpoints {
 		v.expect[c.Seq] = append(v.expect[c.Seq], expected{c.Hash, "the checkpoint"})
 	}
@@ -258,6 +263,9 @@ func (v *verifier) record(l *line, text []byte, first bool) {
 	}
 	v.at, v.other, v.known = next, computed, true
 
+	if v.head.Seq == next.Seq && v.head.Hash != next.Hash {
+		v.fault(v.line, "record %d is another one than the end of the part names", next.Seq)
+	}
 	v.compare(next)
 	v.events(l, text)
 	if v.report.Records == 0 {
@@ -267,18 +275,19 @@ func (v *verifier) record(l *line, text []byte, first bool) {
 	v.report.Last, v.report.End = next, l.when()
 }
 
-// compare holds a record against what it must be. In a stream there may be
-// several of a number, one of which will do.
+// compare holds a record against what it must be. In a stream or a database
+// there may be several of a number, one of which will do.
 func (v *verifier) compare(p Position) {
 	list := v.expect[p.Seq]
 	if len(list) == 0 {
 		return
 	}
+	several := v.stream || v.many
 	v.expect[p.Seq] = slices.DeleteFunc(list, func(e expected) bool {
-		if e.hash != p.Hash && !v.stream {
+		if e.hash != p.Hash && !several {
 			v.fault(v.line, "record %d is another one than %s names", p.Seq, e.from)
 		}
-		return e.hash == p.Hash || !v.stream
+		return e.hash == p.Hash || !several
 	})
 }
 
@@ -310,6 +319,9 @@ func (v *verifier) events(l *line, text []byte) {
 	case retention:
 		if json.Unmarshal(text, &r) == nil {
 			v.kept = max(v.kept, r.KeptFrom)
+			for id := range strings.FieldsSeq(r.Change) {
+				v.deleted[id] = true
+			}
 		}
 	}
 }
@@ -320,6 +332,11 @@ func (v *verifier) finish() {
 	if v.kept < v.start && v.start > 1 {
 		v.fault(0, "records before %d are missing, and no record says that they were deleted", v.start)
 	}
+	v.unseen()
+}
+
+// unseen reports the checkpoints that no record matched.
+func (v *verifier) unseen() {
 	for seq, list := range v.expect {
 		for _, e := range list {
 			if e.from == "the checkpoint" {

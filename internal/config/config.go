@@ -117,16 +117,23 @@ type Audit struct {
 	SegmentBytes int64    `yaml:"segment_bytes"` // size of a file at which the next one begins
 	Retain       Duration `yaml:"retain"`        // how long records are kept; 0s means for ever
 	Stdout       string   `yaml:"stdout"`        // StdoutAlso, StdoutOnly, or empty for files alone
+	Database     string   `yaml:"database"`      // DatabaseAlso, DatabaseOnly, or empty for files alone
 }
 
+// Files reports whether records go to files.
+func (a *Audit) Files() bool { return !a.Off && a.Stdout != StdoutOnly && a.Database != DatabaseOnly }
+
 // When an audit record reaches the disk, and whether records go to standard
-// output.
+// output or the database.
 const (
 	SyncInterval = "interval" // within 100 ms; the death of the process does not matter
 	SyncAlways   = "always"   // before the answer
 
 	StdoutAlso = "also" // beside the files
 	StdoutOnly = "only" // in their place
+
+	DatabaseAlso = "also" // beside the files
+	DatabaseOnly = "only" // in their place
 )
 
 // AuditDir returns the directory of the audit log.
@@ -149,6 +156,12 @@ func (a *Audit) check() (errs []error) {
 	}
 	if a.Stdout != "" && a.Stdout != StdoutAlso && a.Stdout != StdoutOnly {
 		errs = append(errs, fmt.Errorf("audit.stdout: %q is neither %s nor %s", a.Stdout, StdoutAlso, StdoutOnly))
+	}
+	if a.Database != "" && a.Database != DatabaseAlso && a.Database != DatabaseOnly {
+		errs = append(errs, fmt.Errorf("audit.database: %q is neither %s nor %s", a.Database, DatabaseAlso, DatabaseOnly))
+	}
+	if a.Stdout == StdoutOnly && a.Database != "" {
+		errs = append(errs, fmt.Errorf("audit.database: %s contradicts stdout: %s", a.Database, StdoutOnly))
 	}
 	return errs
 }

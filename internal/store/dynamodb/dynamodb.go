@@ -14,6 +14,9 @@
 //	document              revision                            how many changes of those there were
 //	feed#TENANT           TIME in microseconds#IDENTITY       says when that binding was new
 //	note                  NAME                                a note of whoever follows the feed
+//	audit                 PART                                where a part of an audit log begins
+//	audit#PART            head                                and where it ends
+//	audit#PART            page#RECORD, twenty digits          a page of it, after that record
 //
 // X is the first hexadecimal digit of sk. It spreads a tenant over sixteen
 // partitions that can be read one after the other in the order of sk. A
@@ -30,7 +33,8 @@
 // round trips that it saves; only the feed depends on its being one.
 //
 // Whoever serves needs the permissions GetItem, BatchGetItem, Query, PutItem
-// and UpdateItem on the table; [Migrate] needs CreateTable, DescribeTable and
+// and UpdateItem on the table, and DeleteItem where the audit log is kept in
+// it; [Migrate] needs CreateTable, DescribeTable and
 // UpdateContinuousBackups to create it.
 package dynamodb
 

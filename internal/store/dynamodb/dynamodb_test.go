@@ -116,6 +116,10 @@ func TestDocuments(t *testing.T) {
 	storetest.RunDocuments(t, func(t *testing.T) storetest.Documented { return openTest(t, newTable()) })
 }
 
+func TestAudit(t *testing.T) {
+	storetest.RunAudit(t, func(t *testing.T) storetest.Audited { return openTest(t, newTable()) })
+}
+
 func TestFeed(t *testing.T) {
 	const settle = 500 * time.Millisecond
 	storetest.RunFeed(t, storetest.FeedOptions{Settle: settle}, func(t *testing.T) storetest.FeedStore {

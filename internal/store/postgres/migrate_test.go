@@ -20,7 +20,7 @@ import (
 )
 
 // newest is the schema of this program.
-const newest = 3
+const newest = 4
 
 // TestMigrateFromEachSchema migrates databases that earlier releases left and
 // reads what is in them. Each release that changes the schema adds one.

@@ -101,6 +101,12 @@ func TestDocuments(t *testing.T) {
 	})
 }
 
+func TestAudit(t *testing.T) {
+	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
+		storetest.RunAudit(t, func(t *testing.T) storetest.Audited { return openTest(t, newDatabase(t, s)) })
+	})
+}
+
 func TestFeed(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore { return openTest(t, newDatabase(t, s)) })

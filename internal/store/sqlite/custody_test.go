@@ -132,7 +132,7 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(b[20*4096:], bytes.Repeat([]byte{0x5a}, 64)) // a page header; the middle of a page may be free space
+	copy(b[40*4096:], bytes.Repeat([]byte{0x5a}, 64)) // a page header; the middle of a page may be free space
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

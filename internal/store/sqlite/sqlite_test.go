@@ -69,6 +69,12 @@ func TestDocuments(t *testing.T) {
 	})
 }
 
+func TestAudit(t *testing.T) {
+	storetest.RunAudit(t, func(t *testing.T) storetest.Audited {
+		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
+	})
+}
+
 func TestFeed(t *testing.T) {
 	storetest.RunFeed(t, storetest.FeedOptions{}, func(t *testing.T) storetest.FeedStore {
 		return openTest(t, filepath.Join(t.TempDir(), "keys.db"))
