@@ -64,6 +64,13 @@ func TestAlerts(t *testing.T) {
 			spekeasy_upstream_answers_total{job="keys",upstream="b"} 0+60x30
 			spekeasy_upstream_failures_total{job="keys",upstream="a",kind="timeout"} 0+6x30`, "30m", 1},
 
+		{"an upstream that fails and serves", "SpekeasyUpstreamStale", `spekeasy_upstream_failing_since_timestamp_seconds{job="keys",upstream="a"} 60x30
+			spekeasy_upstream_last_success_timestamp_seconds{job="keys",upstream="a"} 0+60x30`, "30m", 0},
+		{"an upstream that nobody asks", "SpekeasyUpstreamStale", `spekeasy_upstream_failing_since_timestamp_seconds{job="keys",upstream="a"} 0x30
+			spekeasy_upstream_last_success_timestamp_seconds{job="keys",upstream="a"} 60x30`, "30m", 0},
+		{"an upstream that fails and does not serve", "SpekeasyUpstreamStale", `spekeasy_upstream_failing_since_timestamp_seconds{job="keys",upstream="a"} 120x30
+			spekeasy_upstream_last_success_timestamp_seconds{job="keys",upstream="a"} 60x30`, "30m", 1},
+
 		{"a certificate for a month", "SpekeasyCertificateExpires", `spekeasy_certificate_expiry_timestamp_seconds{job="keys",certificate="listener"} 2592000x10`, "10m", 0},
 		{"a certificate for a week", "SpekeasyCertificateExpires", `spekeasy_certificate_expiry_timestamp_seconds{job="keys",certificate="listener"} 604800x10`, "10m", 1},
 		{"a credential that ended long ago", "SpekeasyCredentialExpires", `spekeasy_credential_expiry_timestamp_seconds{job="keys",tenant="a",credential="b"} 60x2000`, "2000m", 0},

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"spekeasy/internal/binding"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/server"
 )
@@ -29,9 +30,17 @@ func (a *App) mountBindings(s *server.Server) error {
 	}
 	a.onDrain = append(a.onDrain, api.Close)
 	if feed != nil {
-		a.beside = append(a.beside, binding.NewWebhooks(feed, a.webhooks, binding.WebhookOptions{Log: a.log, Observe: a.watch.metrics.Webhook}).Run)
+		a.hooks = binding.NewWebhooks(feed, a.webhooks, binding.WebhookOptions{Log: a.log, Observe: a.watch.metrics.Webhook})
+		a.beside = append(a.beside, a.hooks.Run)
 	}
 	return nil
+}
+
+// alarm tells webhooks how an upstream fares.
+func (a *App) alarm(x gateway.Alarm) {
+	if a.hooks != nil {
+		a.hooks.Alarm(x)
+	}
 }
 
 // webhooks lists those of the tenants that there are now.

@@ -173,6 +173,9 @@ func (a *App) upstreams() []metrics.Upstream {
 		}
 		u.Open = u.Open || h.State == "open"
 		u.Median, u.P95 = max(u.Median, h.LatencyMedian), max(u.P95, h.LatencyP95)
+		if u.FailingSince.IsZero() || !h.FailingSince.IsZero() && h.FailingSince.Before(u.FailingSince) {
+			u.FailingSince = h.FailingSince
+		}
 		if h.LastSuccess.After(u.LastSuccess) {
 			u.LastSuccess = h.LastSuccess
 		}

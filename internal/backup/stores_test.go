@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -27,6 +28,7 @@ func TestBetweenStores(t *testing.T) {
 	db := filled(t, 300)
 	first, _ := openKeystore(t, db)
 	addDocuments(t, db, first)
+	addClaims(t, first)
 	want := values(t, db)
 	var store backup.Source = db
 	for _, next := range []struct {
@@ -47,7 +49,7 @@ func TestBetweenStores(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if report.Keys != 602 || report.Tenants != 3 || report.Documents != 4 {
+		if report.Keys != 605 || report.Tenants != 4 || report.Documents != 4 {
 			t.Errorf("%s: %+v", next.name, report)
 		}
 		if got := values(t, target); !reflect.DeepEqual(got, want) {
@@ -55,6 +57,7 @@ func TestBetweenStores(t *testing.T) {
 		}
 
 		k, c := openKeystore(t, target)
+		checkClaims(t, k)
 		documents := target.(tenant.Store)
 		if got := documentSecrets(t, documents, k); got != "seed of acme, password of acme" {
 			t.Errorf("%s: the documents have the secrets %s", next.name, got)
@@ -80,6 +83,7 @@ func TestBetweenStores(t *testing.T) {
 		if got := values(t, target); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: keys have changed", next.name)
 		}
+		checkClaims(t, k)
 		store = target
 	}
 	// What was there is there still: deleted and purged keys, and bindings.
@@ -92,12 +96,56 @@ func TestBetweenStores(t *testing.T) {
 	}
 }
 
+// upstreamKey is a key of another key provider, of which a copy is kept.
+var upstreamKey = keystore.Foreign{Value: contentkey.Value{5, 6}, IV: contentkey.IV{7, 8}, Signaling: []byte(`{"edef8ba9":"signaling"}`)}
+
+// addClaims has another key provider answer three key IDs of the tenant
+// "claims"; of one a copy is kept, and one is deleted.
+func addClaims(t *testing.T, k *keystore.Keystore) {
+	t.Helper()
+	for n, copies := range []*keystore.Copies{nil, {Keys: []keystore.Foreign{upstreamKey}}, nil} {
+		if _, err := k.Claim(t.Context(), ask("claims", n, 1), "axinom", copies); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := k.Custody()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := c.Delete(t.Context(), "claims", []contentkey.KID{kid(2)}); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+}
+
+// checkClaims holds that they are as addClaims has left them.
+func checkClaims(t *testing.T, k *keystore.Keystore) {
+	t.Helper()
+	for n := range 2 {
+		if err := k.Claimed(t.Context(), "claims", "axinom", []contentkey.KID{kid(n)}); err != nil {
+			t.Error(err)
+		}
+		if _, err := k.Claim(t.Context(), ask("claims", n, 1), "keyos", nil); err == nil {
+			t.Error("a claimed key ID is given to another key provider")
+		}
+	}
+	if _, err := k.Claim(t.Context(), ask("claims", 2, 1), "axinom", nil); !errors.Is(err, keystore.ErrDeleted) {
+		t.Errorf("a deleted key ID is claimed: %v", err)
+	}
+	if _, err := k.Copies(t.Context(), "claims", []contentkey.KID{kid(0)}); !errors.Is(err, keystore.ErrElsewhere) {
+		t.Errorf("a key that was not kept: %v", err)
+	}
+	got, err := k.Copies(t.Context(), "claims", []contentkey.KID{kid(1)})
+	if err != nil || got[0].Source != "axinom" || !reflect.DeepEqual(got[0].Foreign, upstreamKey) {
+		t.Errorf("the copy is another one: %v", err)
+	}
+}
+
 // values returns all content keys of a store.
 func values(t *testing.T, s keystore.Store) map[string]contentkey.Value {
 	t.Helper()
 	_, c := openKeystore(t, s)
 	all := make(map[string]contentkey.Value)
-	for _, tenant := range []string{"acme", "other", "imports"} {
+	for _, tenant := range []string{"acme", "other", "imports", "claims"} {
 		for k, err := range c.Keys(t.Context(), tenant) {
 			if err != nil {
 				t.Fatal(err)

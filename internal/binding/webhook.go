@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/keystore"
 )
 
@@ -79,6 +80,7 @@ type Webhooks struct {
 	feed   keystore.Feed
 	list   func() []Webhook
 	holder string
+	alarms chan gateway.Alarm
 	o      WebhookOptions
 	log    *slog.Logger
 }
@@ -122,7 +124,7 @@ func NewWebhooks(feed keystore.Feed, list func() []Webhook, o WebhookOptions) *W
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Webhooks{feed: feed, list: list, holder: rand.Text(), o: o, log: o.Log}
+	return &Webhooks{feed: feed, list: list, holder: rand.Text(), alarms: make(chan gateway.Alarm, maxAlarms), o: o, log: o.Log}
 }
 
 // Run delivers until ctx ends.
@@ -161,6 +163,12 @@ func (w *Webhooks) Run(ctx context.Context) {
 				r.stop()
 			}
 			return
+		case a := <-w.alarms:
+			for i := range list {
+				if h := &list[i]; h.Tenant == a.Tenant {
+					all.Go(func() { w.alarm(ctx, h, &a) })
+				}
+			}
 		case <-tick.C:
 		}
 	}
@@ -343,13 +351,18 @@ func (d *delivery) post(ctx context.Context, b *keystore.Binding) (refused bool,
 	if err != nil {
 		return true, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, d.hook.URL, bytes.NewReader(body))
+	return d.send(ctx, d.hook, e.ID, body)
+}
+
+// send posts an event of that ID, signed.
+func (w *Webhooks) send(ctx context.Context, h *Webhook, id string, body []byte) (refused bool, err error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(body))
 	if err != nil {
 		return true, errors.New("the URL cannot be used")
 	}
 	r.Header.Set("Content-Type", typeEvent)
-	Sign(r.Header, d.hook.Secrets, e.ID, d.o.Now(), body)
-	res, err := d.o.Client.Do(r)
+	Sign(r.Header, h.Secrets, id, w.o.Now(), body)
+	res, err := w.o.Client.Do(r)
 	if err != nil {
 		return false, withoutURL(err)
 	}

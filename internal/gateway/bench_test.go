@@ -23,7 +23,8 @@ import (
 // The vendor answers from memory. Reported is the CPU time of the whole
 // process per request, which does not mind a busy machine; added-us is the
 // difference. The gateway's own HTTP server is in it, its authentication and
-// audit log are not.
+// audit log are not. blind-added-us is what a relay adds that looks at nothing:
+// one more HTTP server and client. The rest is ours.
 func BenchmarkRelay(b *testing.B) {
 	for name, o := range map[string]encryptor.Options{
 		"v2,2keys,2systems": twoKeys,
@@ -89,6 +90,26 @@ func benchmarkRelay(b *testing.B, r *encryptor.Request, faults []vendorsim.Fault
 	}))
 	defer front.Close()
 
+	// blind relays without a look at what it relays.
+	blind := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		out, err := http.NewRequestWithContext(q.Context(), http.MethodPost, vendor.URL, q.Body)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		out.Header, out.ContentLength = q.Header, q.ContentLength
+		res, err := http.DefaultTransport.RoundTrip(out)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		defer res.Body.Close()
+		w.Header()["Content-Type"] = res.Header["Content-Type"]
+		w.Header()["Content-Length"] = res.Header["Content-Length"]
+		io.Copy(w, res.Body) //nolint:errcheck // a benchmark's own client
+	}))
+	defer blind.Close()
+
 	post := func(url string) {
 		q, err := http.NewRequestWithContext(b.Context(), http.MethodPost, url, bytes.NewReader(r.Body))
 		if err != nil {
@@ -113,17 +134,19 @@ func benchmarkRelay(b *testing.B, r *encryptor.Request, faults []vendorsim.Fault
 	// after each hundred requests.
 	defer runtime.KeepAlive(make([]byte, 10<<20))
 	b.ReportAllocs()
-	var directs, throughs []float64
+	var directs, blinds, throughs []float64
 	for left := b.N; left > 0; {
 		n := min(left, 200)
 		left -= n
 		b.StopTimer()
 		directs = append(directs, block(vendor.URL, n))
+		blinds = append(blinds, block(blind.URL, n))
 		b.StartTimer()
 		throughs = append(throughs, block(front.URL, n))
 	}
 	direct, through := median(directs), median(throughs)
 	b.ReportMetric(direct, "direct-us")
+	b.ReportMetric(median(blinds)-direct, "blind-added-us")
 	b.ReportMetric(through, "gateway-us")
 	b.ReportMetric(through-direct, "added-us")
 }

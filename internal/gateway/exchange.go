@@ -57,7 +57,7 @@ func (e *exchange) through(ctx context.Context, s *source) (*speke.Answer, *Faul
 		return nil, f, nil
 	}
 	e.note.AnsweredBy = s.set.Name
-	s.stats.succeeded(e.gateway.now())
+	e.gateway.succeeded(ctx, e.tenant.ID, s)
 	return &speke.Answer{Body: body, KIDs: h.kids, Created: created, UserAgent: h.agent, Source: s.set.Name, Recipients: e.recipients()}, nil, nil
 }
 

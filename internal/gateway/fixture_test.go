@@ -78,7 +78,7 @@ func newBenchAt(t testing.TB, now func() time.Time) *bench {
 		t.Fatal(err)
 	}
 	b := &bench{t: t, keys: keys, store: store, log: &lockedBuffer{}}
-	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: b.logger()})
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		for _, close := range []func() error{func() error { return b.gate.Close(ctx) }, func() error { return keys.Close(ctx) }, store.Close} {
@@ -88,6 +88,10 @@ func newBenchAt(t testing.TB, now func() time.Time) *bench {
 		}
 	})
 	return b
+}
+
+func (b *bench) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // tenant builds the tenant acme over an upstream.
@@ -163,6 +167,7 @@ func build(t testing.TB, o encryptor.Options) *encryptor.Request {
 // sim is a vendor's simulator with the requests that it saw.
 type sim struct {
 	*httptest.Server
+	busy sync.WaitGroup // with requests
 	mu   sync.Mutex
 	seen []vendorsim.Exchange
 	keys keystore.Source
@@ -183,7 +188,11 @@ func startSim(t testing.TB, vendor string, o vendorsim.Options) *sim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Server = httptest.NewServer(server)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.busy.Add(1)
+		defer s.busy.Done()
+		server.ServeHTTP(w, r)
+	}))
 	t.Cleanup(s.Close)
 	up, err := server.Upstream(s.URL)
 	if err != nil {
@@ -212,7 +221,10 @@ func (s *sim) upstream(t testing.TB, change ...func(*upstream.Settings)) *upstre
 	return up
 }
 
+// requests returns what was asked. A request is noted after its answer, which
+// its client may have by then.
 func (s *sim) requests() []vendorsim.Exchange {
+	s.busy.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]vendorsim.Exchange(nil), s.seen...)

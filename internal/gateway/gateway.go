@@ -18,7 +18,6 @@ package gateway
 import (
 	"context"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
@@ -46,6 +45,10 @@ type Options struct {
 	SealFor  time.Duration // how long a document key serves the same recipients, as in package keyprovider
 	Remember int           // exchanges that are kept for diagnosis; 0 is 256
 	Log      *slog.Logger  // nil discards
+
+	// Alarm is told when an upstream begins to fail and when it serves again,
+	// in the course of a request: it must not wait. Nil tells nobody.
+	Alarm func(Alarm)
 }
 
 // Gateway answers through upstreams. It may be used concurrently.
@@ -53,6 +56,7 @@ type Gateway struct {
 	keys    Keys
 	now     func() time.Time
 	log     *slog.Logger
+	alarm   func(Alarm)
 	sealers *keyprovider.Sealers
 	ring    ring
 
@@ -79,7 +83,7 @@ func New(keys Keys, random io.Reader, now func() time.Time, o Options) *Gateway 
 		o.Remember = 256
 	}
 	g := &Gateway{
-		keys: keys, now: now, log: o.Log, sealers: keyprovider.NewSealers(random, now, o.SealFor),
+		keys: keys, now: now, log: o.Log, alarm: o.Alarm, sealers: keyprovider.NewSealers(random, now, o.SealFor),
 		ring: ring{limit: o.Remember}, routes: make(map[string]*route),
 	}
 	g.ctx, g.stop = context.WithCancel(context.Background())
@@ -131,18 +135,11 @@ func (g *Gateway) route(t *tenant.Tenant) (*route, error) {
 		g.routes[t.ID] = &same
 		return &same, nil
 	}
-	r = &route{settings: t.Upstream}
-	for i := range 1 + len(t.Upstream.Fallback) {
-		set := t.Upstream
-		if i > 0 {
-			set = &t.Upstream.Fallback[i-1]
-		}
-		s, err := newSource(set, t.ID, g.now)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %s of tenant %s: %w", set.Name, t.ID, err)
-		}
-		r.sources = append(r.sources, s)
+	sources, err := newSources(t, g.now)
+	if err != nil {
+		return nil, err
 	}
+	r = &route{settings: t.Upstream, sources: sources}
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(g.ctx)
 	for _, s := range r.sources {
@@ -204,7 +201,7 @@ func (g *Gateway) provide(ctx context.Context, t *tenant.Tenant, req *speke.Requ
 			}
 			return answer, err
 		}
-		s.stats.failed(f, g.now())
+		g.failed(ctx, t.ID, s, f)
 		if failed == nil {
 			failed, by = f, s
 		}

@@ -27,6 +27,10 @@ type Health struct {
 	LastFailure time.Time `json:"last_failure,omitzero"`
 	LastError   string    `json:"last_error,omitzero"` // in a sentence
 
+	// FailingSince is when it began to fail, until a key request is served a
+	// minute or more after the last one that was not; zero when all is well.
+	FailingSince time.Time `json:"failing_since,omitzero"`
+
 	Answered uint64 `json:"answered"` // HTTP requests that were
 	Retried  uint64 `json:"retried"`
 	Hedged   uint64 `json:"hedged"`
@@ -51,6 +55,7 @@ type stats struct {
 	lastSuccess time.Time
 	lastFailure time.Time
 	lastError   string
+	alarm       alarm
 	answers     uint64
 	latencies   [128]time.Duration
 	byKind      map[Kind]uint64
@@ -94,12 +99,6 @@ func (s *stats) fixed(f fixes, first func(fixes)) {
 	}
 }
 
-func (s *stats) succeeded(now time.Time) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.lastSuccess = now
-}
-
 func (s *source) health(now time.Time) Health {
 	st := &s.stats
 	h := Health{
@@ -109,6 +108,7 @@ func (s *source) health(now time.Time) Health {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	h.LastSuccess, h.LastFailure, h.LastError, h.Answered = st.lastSuccess, st.lastFailure, st.lastError, st.answers
+	h.FailingSince = st.alarm.since
 	h.Heartbeat, h.HeartbeatError = st.beat, st.beatError
 	if len(st.byKind) > 0 {
 		h.Failed = make(map[Kind]uint64)
@@ -150,7 +150,7 @@ func (g *Gateway) Health() []Health {
 
 // beat asks an upstream again and again how it is.
 func (s *source) beat(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(s.set.Heartbeat.Every)
+	tick := time.NewTicker(time.Duration(s.set.Heartbeat.Every))
 	defer tick.Stop()
 	for {
 		if err := s.heartbeat(ctx); err != nil && ctx.Err() == nil {
@@ -175,7 +175,7 @@ func (s *source) heartbeat(ctx context.Context) (err error) {
 		}
 		s.stats.beat, s.stats.beatError = s.now(), ""
 	}()
-	ctx, cancel := context.WithTimeout(ctx, s.set.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.set.Timeout))
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.set.Heartbeat.URL, nil)
 	if err != nil {

@@ -154,23 +154,48 @@ func (c *claim) plain(i int) []byte {
 }
 
 // check holds a record that is stored against the claim, and completes its
-// copy.
+// copy. When the record changes meanwhile, because another request completes
+// it too or it is sealed anew, it is read and held against the claim again.
 func (c *claim) check(ctx context.Context, i int, r *Record) error {
+	for range maxChecks {
+		done, err := c.checkOnce(ctx, i, r)
+		if done || err != nil {
+			return err
+		}
+		records, err := c.store.Keys(ctx, c.ask.Tenant, []contentkey.KID{r.KID})
+		if err != nil {
+			return fmt.Errorf("content key %s: %w", r.KID, err)
+		}
+		if len(records) != 1 {
+			return fmt.Errorf("content key %s: %w: its record is gone", r.KID, ErrCorrupt)
+		}
+		r = &records[0]
+	}
+	return fmt.Errorf("content key %s: %w: it changes again and again", r.KID, ErrUnavailable)
+}
+
+// maxChecks bounds how often a record is read again that others change. One
+// reader of each round completes it, and what they add is soon all there is.
+const maxChecks = 20
+
+// checkOnce is check for a record as it was read; done is false when it has
+// changed since.
+func (c *claim) checkOnce(ctx context.Context, i int, r *Record) (done bool, err error) {
 	switch {
 	case !r.Deleted.IsZero():
-		return fmt.Errorf("content key %s: %w", r.KID, ErrDeleted)
+		return false, fmt.Errorf("content key %s: %w", r.KID, ErrDeleted)
 	case r.Source != c.source:
-		return &SourceError{KID: r.KID, Source: r.Source}
+		return false, &SourceError{KID: r.KID, Source: r.Source}
 	case c.copies == nil:
-		return nil
+		return true, nil
 	}
 	dk, err := c.dataKeys.get(ctx, c.ask.Tenant, r.DataKey)
 	if err != nil {
-		return fmt.Errorf("content key %s: %w", r.KID, err)
+		return false, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
 	kept, err := r.unseal(dk, c.ask.Tenant)
 	if err != nil {
-		return fmt.Errorf("content key %s: %w", r.KID, err)
+		return false, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
 	defer clear(kept)
 	const keySize = len(contentkey.Value{}) + len(contentkey.IV{})
@@ -178,29 +203,30 @@ func (c *claim) check(ctx context.Context, i int, r *Record) error {
 	defer clear(now)
 	if len(kept) >= keySize {
 		if !bytes.Equal(kept[:len(contentkey.Value{})], now[:len(contentkey.Value{})]) {
-			return &SourceError{KID: r.KID, Source: r.Source, Key: true}
+			return false, &SourceError{KID: r.KID, Source: r.Source, Key: true}
 		}
 		now = append(kept[:keySize:keySize], c.copies.Merge(kept[keySize:], now[keySize:])...)
 		defer clear(now)
 		if bytes.Equal(now, kept) {
-			return nil
+			return true, nil
 		}
 	}
-	custodian, ok := c.store.(Custodian)
+	custodian, ok := underlying(c.store).(Custodian)
 	if !ok {
-		return nil // it cannot change what it has; the copy stays as it is
+		return true, nil // it cannot change what it has; the copy stays as it is
 	}
 	change := Reseal{KID: r.KID, OldWrapped: r.Wrapped, OldDataKey: r.DataKey}
 	next := Record{Tenant: c.ask.Tenant, KID: r.KID}
 	if dk, err = c.dataKeys.get(ctx, c.ask.Tenant, newest); err != nil {
-		return fmt.Errorf("content key %s: %w", r.KID, err)
+		return false, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
 	next.seal(dk, now)
 	change.Wrapped, change.DataKey = next.Wrapped, next.DataKey
-	if _, err := custodian.Reseal(ctx, c.ask.Tenant, []Reseal{change}); err != nil {
-		return fmt.Errorf("content key %s: %w", r.KID, err)
+	n, err := custodian.Reseal(ctx, c.ask.Tenant, []Reseal{change})
+	if err != nil {
+		return false, fmt.Errorf("content key %s: %w", r.KID, err)
 	}
-	return nil
+	return n == 1, nil
 }
 
 // Copy is a kept key of another key provider.

@@ -168,10 +168,10 @@ func TestUpstreams(t *testing.T) {
 	failed := map[string]uint64{"timeout": 2}
 	m.Upstreams(func() []metrics.Upstream {
 		return []metrics.Upstream{
-			{Name: "axinom", Answered: 10, Retried: 1, Hedged: 2, Copies: 3, Failed: failed, Median: 30 * time.Millisecond, P95: time.Second, LastSuccess: time.Unix(1700000000, 0)},
+			{Name: "axinom", Answered: 10, Retried: 1, Hedged: 2, Copies: 3, Failed: failed, Median: 30 * time.Millisecond, P95: time.Second, LastSuccess: time.Unix(1700000000, 0), FailingSince: time.Unix(1700000009, 0)},
 			{Name: "other", Open: true},
 			{Name: "axinom", Answered: 5, Failed: map[string]uint64{"timeout": 1, "refused": 4}, Fixed: map[string]uint64{"namespace": 7},
-				Open: true, Median: 40 * time.Millisecond, LastSuccess: time.Unix(1700000001, 0)},
+				Open: true, Median: 40 * time.Millisecond, LastSuccess: time.Unix(1700000001, 0), FailingSince: time.Unix(1700000005, 0)},
 		}
 	})
 	for range 2 { // asking changes nothing
@@ -186,6 +186,8 @@ func TestUpstreams(t *testing.T) {
 			`spekeasy_upstream_breaker_open{upstream="axinom"} 1`,
 			`spekeasy_upstream_latency_seconds{quantile="0.5",upstream="axinom"} 0.04`,
 			`spekeasy_upstream_latency_seconds{quantile="0.95",upstream="axinom"} 1`,
+			`spekeasy_upstream_failing_since_timestamp_seconds{upstream="axinom"} 1.700000005e+09`,
+			`spekeasy_upstream_failing_since_timestamp_seconds{upstream="other"} 0`,
 			`spekeasy_upstream_last_success_timestamp_seconds{upstream="axinom"} 1.700000001e+09`,
 			`spekeasy_upstream_last_success_timestamp_seconds{upstream="other"} 0`,
 		)

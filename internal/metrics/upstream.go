@@ -23,6 +23,8 @@ type Upstream struct {
 	Open        bool          // whether the breaker is, so that it is not asked
 	Median, P95 time.Duration // of the latest answers
 	LastSuccess time.Time     // zero if there was none
+
+	FailingSince time.Time // zero while it serves
 }
 
 // Upstreams has the state of all upstreams read whenever somebody asks for
@@ -38,6 +40,7 @@ func (m *Metrics) Upstreams(all func() []Upstream) {
 		fixes := family("fixes_total", "Key requests whose answer from an upstream had to be repaired, by how.", typeCounter)
 		open := family("breaker_open", "Whether the breaker of an upstream is open, so that it is not asked: 1 or 0.", typeGauge)
 		latency := family("latency_seconds", "How long an upstream took for its latest answers.", typeGauge)
+		failing := family("failing_since_timestamp_seconds", "Since when an upstream fails, in Unix time; 0 while it serves.", typeGauge)
 		success := family("last_success_timestamp_seconds", "When an upstream last served a key request, in Unix time; 0 for never.", typeGauge)
 		for _, x := range byName(all()) {
 			answers.add(float64(x.Answered), "upstream", x.Name)
@@ -53,10 +56,14 @@ func (m *Metrics) Upstreams(all func() []Upstream) {
 			open.add(truth(x.Open), "upstream", x.Name)
 			latency.add(x.Median.Seconds(), "quantile", "0.5", "upstream", x.Name)
 			latency.add(x.P95.Seconds(), "quantile", "0.95", "upstream", x.Name)
-			last := 0.0
+			since, last := 0.0, 0.0
+			if !x.FailingSince.IsZero() {
+				since = float64(x.FailingSince.Unix())
+			}
 			if !x.LastSuccess.IsZero() {
 				last = float64(x.LastSuccess.Unix())
 			}
+			failing.add(since, "upstream", x.Name)
 			success.add(last, "upstream", x.Name)
 		}
 	})
@@ -98,6 +105,9 @@ func (s *Upstream) add(x *Upstream) {
 	}
 	s.Open = s.Open || x.Open
 	s.Median, s.P95 = max(s.Median, x.Median), max(s.P95, x.P95)
+	if s.FailingSince.IsZero() || !x.FailingSince.IsZero() && x.FailingSince.Before(s.FailingSince) {
+		s.FailingSince = x.FailingSince
+	}
 	if x.LastSuccess.After(s.LastSuccess) {
 		s.LastSuccess = x.LastSuccess
 	}

@@ -125,6 +125,10 @@ func TestFeed(t *testing.T) {
 	})
 }
 
+func TestClaims(t *testing.T) {
+	storetest.RunClaims(t, func(t *testing.T) storetest.Kept { return openTest(t, newTable()) })
+}
+
 func TestCustodian(t *testing.T) {
 	storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newTable()) })
 }

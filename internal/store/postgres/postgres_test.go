@@ -114,6 +114,10 @@ func TestFeedSerializable(t *testing.T) {
 	})
 }
 
+func TestClaims(t *testing.T) {
+	storetest.RunClaims(t, func(t *testing.T) storetest.Kept { return openTest(t, newDatabase(t, servers[18])) })
+}
+
 func TestCustodian(t *testing.T) {
 	eachServer(t, func(t *testing.T, s *testserver.Postgres) {
 		storetest.RunCustodian(t, func(t *testing.T) storetest.Kept { return openTest(t, newDatabase(t, s)) })
