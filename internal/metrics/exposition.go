@@ -55,7 +55,7 @@ func (p *page) text() (text []byte) {
 	return text
 }
 
-// add adds a sample; labels are names and values in turn.
+// add adds a sample; labels are names, which are sorted, and values in turn.
 func (f *family) add(value float64, labels ...string) {
 	pairs := make([]string, 0, len(labels)/2)
 	for l := range slices.Chunk(labels, 2) {
