@@ -62,7 +62,7 @@ func TestImports(t *testing.T) {
 		"internal/telemetry":   {},
 		"internal/ops":         {},
 		"adminapi":             {"contentkey", "drm"},
-		"internal/admin":       {"adminapi", "contentkey", "internal/audit", "internal/auth", "internal/config", "internal/keystore", "internal/tenant"},
+		"internal/admin":       {"adminapi", "contentkey", "internal/audit", "internal/auth", "internal/config", "internal/gateway", "internal/keystore", "internal/tenant"},
 		"internal/config":      {"internal/tenant"},
 
 		"internal/lambdahttp":     {"internal/auth"},

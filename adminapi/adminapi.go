@@ -77,6 +77,7 @@ type Tenant struct {
 	Version  uint64         `json:"version,omitzero" doc:"Counts the changes; it is the ETag."`
 	Changed  time.Time      `json:"changed,omitzero"`
 	Settings TenantSettings `json:"settings"`
+	Fault    string         `json:"fault,omitzero" doc:"What is wrong with its row in the store, in lists; its settings are not known."`
 }
 
 // NewTenant asks for a tenant.
@@ -219,6 +220,7 @@ const (
 	StateActive  = "active"
 	StatePending = "pending" // before not_before
 	StateExpired = "expired"
+	StateDamaged = "damaged" // its row in the store cannot be read, and it is not served
 )
 
 // CredentialInfo is a credential with what is known of it.
@@ -226,7 +228,7 @@ type CredentialInfo struct {
 	Credential
 	Kind     string    `json:"kind"`
 	Origin   string    `json:"origin" enum:"file,store"`
-	State    string    `json:"state" enum:"active,pending,expired"`
+	State    string    `json:"state" enum:"active,pending,expired,damaged"`
 	DaysLeft *int      `json:"days_left,omitempty" doc:"Whole days until it expires."`
 	Created  time.Time `json:"created,omitzero"`
 	Version  uint64    `json:"version,omitzero" doc:"Counts the changes; it is the ETag."`
@@ -251,7 +253,7 @@ type Admin struct {
 	Role     string    `json:"role" enum:"viewer,operator,security-officer"`
 	Kind     string    `json:"kind"`
 	Origin   string    `json:"origin" enum:"file,store"`
-	State    string    `json:"state" enum:"active,pending,expired"`
+	State    string    `json:"state" enum:"active,pending,expired,damaged"`
 	Expires  string    `json:"expires,omitzero"`
 	DaysLeft *int      `json:"days_left,omitempty"`
 	Created  time.Time `json:"created,omitzero"`

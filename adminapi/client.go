@@ -298,6 +298,22 @@ func (c *Client) ExportKeys(ctx context.Context, tenant string, e Export) (*Expo
 	return change[Exported](ctx, c, http.MethodPost, tenantPath(tenant)+"/keys/export", nil, e)
 }
 
+// Upstreams lists how the key services behind tenants fare.
+func (c *Client) Upstreams(ctx context.Context) (*Page[UpstreamHealth], error) {
+	return get[Page[UpstreamHealth]](ctx, c, "/upstreams")
+}
+
+// Exchanges lists the latest key requests of a tenant that went upstream, as
+// far as the server remembers, the latest first.
+func (c *Client) Exchanges(ctx context.Context, tenant string) (*Page[Exchange], error) {
+	return get[Page[Exchange]](ctx, c, tenantPath(tenant)+"/exchanges")
+}
+
+// Exchange returns one of them.
+func (c *Client) Exchange(ctx context.Context, tenant, requestID string) (*Exchange, error) {
+	return get[Exchange](ctx, c, tenantPath(tenant)+"/exchanges/"+url.PathEscape(requestID))
+}
+
 // Audit returns records of the audit log, oldest first.
 func (c *Client) Audit(ctx context.Context, q AuditQuery, p PageRequest) (*Page[AuditRecord], error) {
 	v := url.Values{}

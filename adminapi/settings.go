@@ -26,6 +26,8 @@ type TenantSettings struct {
 	Packager     Packager          `json:"packager,omitzero"`
 	Limits       TenantLimits      `json:"limits,omitzero"`
 	Brands       map[string]Brand  `json:"brands,omitempty" doc:"Applications below the tenant with limits of their own."`
+	Webhooks     []Webhook         `json:"webhooks,omitempty" doc:"Told of each new use of a content key."`
+	Upstream     *Upstream         `json:"upstream,omitempty" doc:"Whose keys are answered instead of the server's own."`
 	Playback     *Playback         `json:"playback,omitempty" doc:"What players get; nothing if absent."`
 }
 

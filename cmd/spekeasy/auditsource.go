@@ -43,7 +43,7 @@ func (f *auditFlags) read(ctx context.Context, e *env, args []string, run func(*
 	case f.store != "":
 		c.Store = f.store
 	default:
-		if c, err = config.Load(f.config, e.lookup); err != nil {
+		if c, err = e.loadConfig(f.config); err != nil {
 			return err
 		}
 		if c.Audit.Database != config.DatabaseOnly {

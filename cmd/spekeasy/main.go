@@ -62,7 +62,7 @@ func newRoot(e *env) *cobra.Command {
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
 	root.AddCommand(newInit(e), newServe(e), newDemo(e), newRequest(e), newKID(e), newSimulate(e), newAudit(e), newKeys(e),
-		newTenant(e), newCredential(e), newContent(e), newKey(e), newAdmin(e), newWebhooks(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
+		newTenant(e), newCredential(e), newContent(e), newKey(e), newUpstream(e), newAdmin(e), newWebhooks(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
 		newSupportBundle(e), newConfig(e), newToken(e), newMan(e), newVersion(e))
 	return root
 }

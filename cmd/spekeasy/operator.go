@@ -39,7 +39,7 @@ func (f *operatorFlags) load(e *env) (*config.Config, error) {
 	switch {
 	case f.config != "":
 		var err error
-		if c, err = config.Load(f.config, e.lookup); err != nil {
+		if c, err = e.loadConfig(f.config); err != nil {
 			return nil, err
 		}
 	case f.data == "":

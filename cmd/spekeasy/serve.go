@@ -15,6 +15,7 @@ import (
 
 	"spekeasy/internal/app"
 	"spekeasy/internal/config"
+	"spekeasy/internal/secretref"
 	"spekeasy/internal/upstream"
 )
 
@@ -84,7 +85,7 @@ func (e *env) serveFile(ctx context.Context, file, listen, data string) error {
 		return errors.New("one of --config FILE and --dev is required")
 	}
 	load := func() (*config.Config, error) {
-		c, err := config.Load(file, e.lookup)
+		c, err := e.loadConfig(file)
 		if err != nil {
 			return nil, err
 		}
@@ -105,6 +106,16 @@ func (e *env) serveFile(ctx context.Context, file, listen, data string) error {
 		return err
 	}
 	return e.serve(ctx, l, c, load)
+}
+
+// loadConfig loads a configuration with the secrets that others keep for it.
+func (e *env) loadConfig(file string) (*config.Config, error) {
+	secrets := secretref.New(context.Background(), e.lookup)
+	c, err := config.Load(file, secrets.Lookup)
+	if missing := secrets.Err(); missing != nil {
+		return nil, errors.Join(err, missing)
+	}
+	return c, err
 }
 
 // serve runs the server on a listener, which it closes, until ctx ends. SIGHUP
@@ -197,7 +208,7 @@ func newConfig(e *env) *cobra.Command {
 			"told at once, each with its line.",
 		Args: cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
-			c, err := config.Load(args[0], e.lookup)
+			c, err := e.loadConfig(args[0])
 			if err != nil {
 				return err
 			}

@@ -23,7 +23,12 @@ func newTenant(e *env) *cobra.Command {
 			return printAll(f, e, func(p adminapi.PageRequest) (*adminapi.Page[adminapi.Tenant], error) { return c.Tenants(ctx, p) },
 				[]string{"TENANT", "ORIGIN", "VERSION", "CHANGED", "KEY SOURCE"}, func(t *adminapi.Tenant) []string {
 					source := t.Settings.KeySource.Kind
-					if source == "" {
+					switch {
+					case t.Fault != "":
+						source = "damaged"
+					case t.Settings.Upstream != nil:
+						source = "upstream " + t.Settings.Upstream.Vendor
+					case source == "":
 						source = "random"
 					}
 					changed := "-"

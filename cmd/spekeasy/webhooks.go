@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"spekeasy/internal/app"
 	"spekeasy/internal/binding"
+	"spekeasy/internal/config"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/tenant"
 )
 
 func newWebhooks(e *env) *cobra.Command {
@@ -34,23 +38,48 @@ func (f *operatorFlags) feed(ctx context.Context, e *env, tenantID string, run f
 	})
 }
 
+// withWebhooks returns the tenants of the configuration and of the store, and
+// the feed that their webhooks tell of.
+func withWebhooks(ctx context.Context, c *config.Config, o *app.Operator) ([]tenant.Settings, keystore.Feed, error) {
+	if err := o.OpenStore(ctx, false); err != nil {
+		return nil, nil, err
+	}
+	k, err := o.Keystore(ctx, false, keystore.Options{CacheBytes: -1})
+	if err != nil {
+		return nil, nil, err
+	}
+	feed, err := k.Feed()
+	if err != nil {
+		return nil, nil, err
+	}
+	documents, ok := o.Store.(tenant.Store)
+	if !ok {
+		return c.Tenants, feed, nil
+	}
+	stored, err := tenant.NewLoader(documents, tenant.NewVault(k)).Load(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return slices.Concat(c.Tenants, stored.Tenants), feed, nil
+}
+
 func newWebhooksList(e *env) *cobra.Command {
 	var f operatorFlags
 	cmd := &cobra.Command{
 		Use:   "list --config FILE",
-		Short: "List the webhooks of the configuration with their last error and dead letters",
+		Short: "List the webhooks of all tenants with their last error and dead letters",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := f.load(e)
-			if err != nil {
-				return err
-			}
-			return f.feed(cmd.Context(), e, "", func(feed keystore.Feed) error {
+			return f.operate(cmd.Context(), e, func(c *config.Config, o *app.Operator) error {
+				tenants, feed, err := withWebhooks(cmd.Context(), c, o)
+				if err != nil {
+					return err
+				}
 				t := &table{}
 				t.row("TENANT", "WEBHOOK", "DELIVERED", "DEAD", "FAILING SINCE", "LAST ERROR")
-				for i := range c.Tenants {
-					for _, w := range c.Tenants[i].Webhooks {
-						d, _, err := binding.LoadDelivery(cmd.Context(), feed, c.Tenants[i].ID, w.Name)
+				for i := range tenants {
+					for _, w := range tenants[i].Webhooks {
+						d, _, err := binding.LoadDelivery(cmd.Context(), feed, tenants[i].ID, w.Name)
 						if err != nil {
 							return err
 						}
@@ -58,7 +87,7 @@ func newWebhooksList(e *env) *cobra.Command {
 						if !d.FailingSince.IsZero() {
 							since = shortTime(d.FailingSince)
 						}
-						t.row(c.Tenants[i].ID, w.Name, strconv.FormatInt(d.Delivered, 10), strconv.Itoa(len(d.Dead)), since, dash(d.LastError))
+						t.row(tenants[i].ID, w.Name, strconv.FormatInt(d.Delivered, 10), strconv.Itoa(len(d.Dead)), since, dash(d.LastError))
 						for _, dead := range d.Dead {
 							t.row("", "", shortTime(dead.At), dead.KID.String(), dead.Error, dead.ContentID)
 						}

@@ -64,6 +64,7 @@ type Options struct {
 	Directory Directory
 	Store     tenant.Store
 	Keystore  *keystore.Keystore
+	Upstreams Upstreams
 	AuditDir  string // where the audit log's files are; "" for nowhere
 	Version   string // of the program
 	Now       func() time.Time

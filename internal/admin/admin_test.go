@@ -144,9 +144,11 @@ func (s *server) records(t *testing.T) []map[string]any {
 }
 
 // asks sends a key request and returns the status.
-func (s *server) asks(t *testing.T, user, pass string) int {
+func (s *server) asks(t *testing.T, user, pass string) int { return s.asksFor(t, "movie", user, pass) }
+
+func (s *server) asksFor(t *testing.T, content, user, pass string) int {
 	t.Helper()
-	body := `<cpix:CPIX id="movie" xmlns:cpix="urn:dashif:org:cpix" xmlns:pskc="urn:ietf:params:xml:ns:keyprov:pskc" xmlns:speke="urn:aws:amazon:com:speke">` +
+	body := `<cpix:CPIX id="` + content + `" xmlns:cpix="urn:dashif:org:cpix" xmlns:pskc="urn:ietf:params:xml:ns:keyprov:pskc" xmlns:speke="urn:aws:amazon:com:speke">` +
 		`<cpix:ContentKeyList><cpix:ContentKey kid="6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6"/></cpix:ContentKeyList>` +
 		`<cpix:DRMSystemList><cpix:DRMSystem kid="6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6" systemId="edef8ba9-79d6-4ace-a3c8-27dcd51d21ed"><cpix:PSSH/></cpix:DRMSystem></cpix:DRMSystemList></cpix:CPIX>`
 	r := httptest.NewRequest("POST", "/speke/v1.0/copyProtection", strings.NewReader(body))
@@ -182,7 +184,7 @@ func TestWalk(t *testing.T) {
 	rank := map[string]int{"": 0, "viewer": 1, "operator": 2, "security-officer": 3}
 	want := map[string]string{ // the table of docs/admin-api.md
 		"whoami": "viewer", "health": "viewer", "list-tenants": "viewer", "show-tenant": "viewer", "list-credentials": "viewer",
-		"show-credential": "viewer", "list-contents": "viewer", "list-keys": "viewer", "show-key": "viewer", "query-audit": "viewer",
+		"show-credential": "viewer", "list-contents": "viewer", "list-keys": "viewer", "show-key": "viewer", "query-audit": "viewer", "list-upstreams": "viewer", "list-exchanges": "operator", "show-exchange": "operator",
 		"create-tenant": "operator", "update-tenant": "operator", "create-credential": "operator", "rotate-credential": "operator",
 		"update-credential": "operator", "revoke-credential": "operator", "delete-keys": "operator", "undelete-keys": "operator",
 		"delete-tenant": "security-officer", "purge-keys": "security-officer", "export-keys": "security-officer",
@@ -194,7 +196,7 @@ func TestWalk(t *testing.T) {
 	}
 	denied, operations := 0, 0
 	for path, methods := range document.Paths {
-		target := strings.NewReplacer("{tenant}", "nobody", "{credential}", "none", "{admin}", "none",
+		target := strings.NewReplacer("{tenant}", "nobody", "{credential}", "none", "{admin}", "none", "{requestId}", "none",
 			"{kid}", "6f1c2b9e-0d4a-4c7b-8e35-91a2b3c4d5e6").Replace(strings.TrimPrefix(path, adminapi.Base))
 		for method, op := range methods {
 			operations++

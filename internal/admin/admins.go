@@ -46,6 +46,11 @@ func (c *call) listAdmins(ctx context.Context, in *PageInput) (*body[adminapi.Pa
 				continue
 			}
 			stored, err := c.api.vault.OpenCredential(ctx, &page[i])
+			if errors.Is(err, keystore.ErrCorrupt) {
+				c.damaged(ctx, &page[i])
+				all = append(all, adminapi.Admin{Name: page[i].ID, Origin: adminapi.OriginStore, State: adminapi.StateDamaged, Version: page[i].Version})
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"time"
 
 	"spekeasy/adminapi"
@@ -23,18 +24,22 @@ func convert(to, from any) error {
 	return d.Decode(to)
 }
 
-// settingsOf returns the settings that a client has sent.
-func settingsOf(id string, in *adminapi.TenantSettings) (s tenant.Settings, err error) {
+// settingsOf returns the settings that a client has sent, with the secrets of
+// those before, nil for none, where it keeps them.
+func settingsOf(id string, in *adminapi.TenantSettings, before *tenant.Settings) (s tenant.Settings, err error) {
 	public := *in
 	public.KeySource.Seed = ""
-	if err := convert(&s, &public); err != nil {
-		return s, fmt.Errorf("settings of tenant %s: %w", id, err)
+	if err = convert(&s, &public); err == nil {
+		s.ID, s.KeySource.Seed = id, string(in.KeySource.Seed)
+		err = s.Keep(before)
 	}
-	s.ID, s.KeySource.Seed = id, string(in.KeySource.Seed)
+	if err != nil {
+		return s, problem(http.StatusUnprocessableEntity, "settings: "+err.Error())
+	}
 	return s, nil
 }
 
-// settingsFor returns settings as clients see them.
+// settingsFor returns settings as clients see them: secrets are hidden.
 func settingsFor(s *tenant.Settings) (out adminapi.TenantSettings, err error) {
 	public := *s
 	public.ID = ""

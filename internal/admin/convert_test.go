@@ -12,10 +12,10 @@ import (
 
 // members collects the names that a type has in JSON, with those below.
 func members(typ reflect.Type, path string, all map[string]bool) {
-	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Map {
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Map || typ.Kind() == reflect.Slice {
 		typ = typ.Elem()
 	}
-	if typ.Kind() != reflect.Struct {
+	if typ.Kind() != reflect.Struct || strings.Contains(path, "fallback.") { // which is an upstream again
 		return
 	}
 	for i := range typ.NumField() {
@@ -83,7 +83,7 @@ func TestSettingsThereAndBack(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &in); err != nil {
 		t.Fatal(err)
 	}
-	s, err := settingsOf("acme", &in)
+	s, err := settingsOf("acme", &in, nil)
 	if err != nil || s.ID != "acme" || s.Limits.Rate != 2.5 || s.Brands["tv"].Limits.Concurrency != 2 {
 		t.Fatalf("%+v, %v", s, err)
 	}

@@ -75,6 +75,14 @@ func (c *call) listCredentials(ctx context.Context, in *struct {
 				continue
 			}
 			stored, err := a.vault.OpenCredential(ctx, &page[i])
+			if errors.Is(err, keystore.ErrCorrupt) {
+				c.damaged(ctx, &page[i])
+				all = append(all, adminapi.CredentialInfo{
+					Credential: adminapi.Credential{Name: strings.TrimPrefix(page[i].ID, prefix)},
+					Origin:     adminapi.OriginStore, State: adminapi.StateDamaged, Version: page[i].Version,
+				})
+				continue
+			}
 			if err != nil {
 				return nil, err
 			}

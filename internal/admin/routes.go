@@ -38,6 +38,7 @@ func (a *API) register() {
 		credentials = "/tenants/{tenant}/credentials"
 		credential  = "/tenants/{tenant}/credentials/{credential}"
 		keys        = "/tenants/{tenant}/keys"
+		exchanges   = "/tenants/{tenant}/exchanges"
 	)
 	handle(a, operation{get, "/whoami", "whoami", "Who you are", viewer, "", 0}, (*call).whoami)
 	handle(a, operation{get, "/health", "health", "How the server is", viewer, "", 0}, (*call).health)
@@ -62,6 +63,10 @@ func (a *API) register() {
 	handle(a, operation{post, keys + "/undelete", "undelete-keys", "Bring deleted content keys back", operator, audit.KeyUndelete, 0}, (*call).undeleteKeys)
 	handle(a, operation{post, keys + "/purge", "purge-keys", "Destroy the values of keys that were deleted long ago", officer, audit.KeyPurge, 0}, (*call).purgeKeys)
 	handle(a, operation{post, keys + "/export", "export-keys", "Read content keys in clear", officer, audit.KeyExport, 0}, (*call).exportKeys)
+
+	handle(a, operation{get, "/upstreams", "list-upstreams", "List how upstreams fare", viewer, "", 0}, (*call).listUpstreams)
+	handle(a, operation{get, exchanges, "list-exchanges", "List a tenant's latest key requests that went upstream", operator, "", 0}, (*call).listExchanges)
+	handle(a, operation{get, exchanges + "/{requestId}", "show-exchange", "Show what became of a key request that went upstream", operator, "", 0}, (*call).showExchange)
 
 	handle(a, operation{get, "/audit", "query-audit", "Find records of the audit log, oldest first", viewer, "", 0}, (*call).queryAudit)
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -71,7 +72,18 @@ func (a *API) knownTenant(ctx context.Context, id string) error {
 }
 
 func fileView(s *tenant.Settings) (adminapi.Tenant, error) {
-	settings, err := settingsFor(s)
+	// Paths in a file can hold tokens.
+	public := *s
+	if s.Upstream != nil {
+		public.Upstream = s.Upstream.WithoutPaths()
+	}
+	public.Webhooks = slices.Clone(s.Webhooks)
+	for i := range public.Webhooks {
+		if u, err := url.Parse(s.Webhooks[i].URL); err == nil {
+			public.Webhooks[i].URL = u.Scheme + "://" + u.Host
+		}
+	}
+	settings, err := settingsFor(&public)
 	return adminapi.Tenant{ID: s.ID, Origin: adminapi.OriginFile, Settings: settings}, err
 }
 
@@ -113,6 +125,10 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 				continue
 			}
 			v, err := c.api.storedView(ctx, &page[i])
+			if errors.Is(err, keystore.ErrCorrupt) {
+				v.Fault, err = textDamaged, nil
+				c.damaged(ctx, &page[i])
+			}
 			if err != nil {
 				return nil, err
 			}
@@ -127,6 +143,14 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 	// served.
 	all = slices.CompactFunc(all, func(a, b adminapi.Tenant) bool { return a.ID == b.ID })
 	return listed(all, in.Limit, func(t *adminapi.Tenant) string { return t.ID }), nil
+}
+
+// textDamaged says of one row what keeps nobody from seeing the others.
+const textDamaged = "Its row in the store is damaged, or was not written by a server: it is not served. Bring it back from a backup, or delete it."
+
+// damaged tells the log of a row that a list names and cannot show.
+func (c *call) damaged(ctx context.Context, d *tenant.Document) {
+	c.api.Log.WarnContext(ctx, "a damaged row is listed", "request_id", c.requestID, "kind", string(d.Kind), "id", d.ID)
 }
 
 // listed cuts a list to a page.
@@ -163,7 +187,7 @@ var seedBytes = map[string]int{"hkdf": 32, "playready-seed": 30}
 func (c *call) createTenant(ctx context.Context, in *createTenantInput) (*tagged[adminapi.Tenant], error) {
 	a, id := c.api, in.Body.ID
 	c.record.Tenant = id
-	s, err := settingsOf(id, &in.Body.Settings)
+	s, err := settingsOf(id, &in.Body.Settings, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +241,11 @@ func (a *API) check(stored []tenant.Settings) error {
 	now := a.Directory.Faults()
 	for _, f := range faults {
 		known := slices.ContainsFunc(now, func(o adminapi.Fault) bool { return o.Tenant == f.Tenant && o.Credential == f.Credential })
-		if !known {
+		switch {
+		case known:
+		case f.Credential == "":
+			return problem(http.StatusUnprocessableEntity, "settings: "+f.Error)
+		default:
 			return problem(http.StatusConflict, "credential "+f.Credential+": "+f.Error)
 		}
 	}
@@ -252,7 +280,7 @@ func (c *call) updateTenant(ctx context.Context, in *updateTenantInput) (*tagged
 	if err != nil {
 		return nil, err
 	}
-	s, err := settingsOf(in.Tenant, &in.Body)
+	s, err := settingsOf(in.Tenant, &in.Body, &before)
 	if err != nil {
 		return nil, err
 	}
@@ -300,11 +328,9 @@ func changedMembers(before, after *tenant.Settings) string {
 			names = append(names, name)
 		}
 	}
-	if before.KeySource.Seed != after.KeySource.Seed && !slices.Contains(names, "key_source") {
-		names = append(names, "key_source")
-	}
+	names = append(names, after.ChangedSecrets(before)...)
 	slices.Sort(names)
-	return strings.Join(names, ", ")
+	return strings.Join(slices.Compact(names), ", ")
 }
 
 type deleteTenantInput struct {

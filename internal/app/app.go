@@ -108,17 +108,17 @@ func New(ctx context.Context, c *config.Config, b Backends, userAgent string, lo
 	if a.Customers, err = NewCustomers(c, log); err != nil {
 		return nil, err
 	}
+	seal := time.Duration(c.Sealing.Reuse)
+	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
+	a.onClose(a.Gateway.Close)
+	if err := a.Customers.Tell(a.Gateway.Follow); err != nil {
+		return nil, err
+	}
 	recorder := a.watch.recorded(audited)
 	if err := a.openAdmin(ctx, b.Still, recorder, userAgent); err != nil {
 		return nil, err
 	}
-	seal := time.Duration(c.Sealing.Reuse)
-	a.Gateway = gateway.New(a.Keystore, rand.Reader, time.Now, gateway.Options{SealFor: seal, Log: log})
-	a.onClose(a.Gateway.Close)
 	provider := &providers{keyprovider.New(a.Keystore, rand.Reader, time.Now, keyprovider.Options{SealFor: seal}), a.Gateway}
-	if err := provider.prepare(a.Customers.Now().Tenants); err != nil {
-		return nil, err
-	}
 	s := server.New(a.Customers, a.Customers, provider, recorder, userAgent, log)
 	s.Observe(a.watch.metrics, a.watch.tracer)
 	if err := a.mountPlayback(s, recorder); err != nil {

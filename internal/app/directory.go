@@ -57,7 +57,7 @@ func (a *App) openAdmin(ctx context.Context, still bool, recorder admin.Recorder
 		return fmt.Errorf("stored tenants: %w", err)
 	}
 	api, err := admin.New(admin.Options{
-		Gate: d, Audit: recorder, Directory: d, Store: store, Keystore: a.Keystore, AuditDir: a.auditDir(),
+		Gate: d, Audit: recorder, Directory: d, Store: store, Keystore: a.Keystore, Upstreams: a.Gateway, AuditDir: a.auditDir(),
 		Version: version, Now: time.Now, Log: a.log,
 	})
 	if err != nil {

@@ -22,16 +22,3 @@ func (p *providers) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Re
 	}
 	return p.local.Provide(ctx, t, req)
 }
-
-// prepare makes the upstreams of all tenants ready.
-func (p *providers) prepare(tenants tenant.Static) error {
-	for _, t := range tenants {
-		if t.Upstream == nil {
-			continue
-		}
-		if err := p.gateway.Prepare(t); err != nil {
-			return err
-		}
-	}
-	return nil
-}

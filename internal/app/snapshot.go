@@ -13,6 +13,7 @@ import (
 
 	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
 )
@@ -48,6 +49,7 @@ type Customers struct {
 
 	mu     sync.Mutex        // one change at a time
 	stored []tenant.Settings // beside those of the configuration
+	follow func(tenant.Static) error
 
 	now atomic.Pointer[Snapshot]
 }
@@ -88,6 +90,14 @@ func (c *Customers) Configure(to *config.Config) error {
 
 func (f *Fault) same(o Fault) bool { return f.Tenant == o.Tenant && f.Credential == o.Credential }
 
+// Tell has follow told of the tenants now and whenever they change.
+func (c *Customers) Tell(follow func(tenant.Static) error) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follow = follow
+	return follow(c.Now().Tenants)
+}
+
 // SetStored has these tenants serve beside those of the configuration. Those
 // that cannot are left out, and named in the snapshot. After an error
 // everything is as before.
@@ -119,6 +129,11 @@ func (c *Customers) build(from *config.Config, stored []tenant.Settings) error {
 	}
 	c.stored = stored
 	c.now.Store(s)
+	if c.follow != nil {
+		if err := c.follow(s.Tenants); err != nil { // each was checked by itself
+			c.log.Error("an upstream is not ready", "error", err)
+		}
+	}
 	return nil
 }
 
@@ -133,6 +148,9 @@ func (c *Customers) snapshot(from *config.Config, stored []tenant.Settings, log 
 		t, err := one.Build()
 		if err == nil && s.Tenants[t.ID] != nil {
 			err = errors.New("the ID occurs twice")
+		}
+		if err == nil && t.Upstream != nil {
+			err = gateway.Check(t)
 		}
 		if err != nil && i < len(from.Tenants) {
 			return nil, fmt.Errorf("tenant %q: %w", one.ID, err)

@@ -11,7 +11,8 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Load reads a file, puts in what ${NAME} and ${file:PATH} stand for, and
+// Load reads a file, puts in what ${NAME}, ${file:PATH} and whatever else
+// getenv knows stand for, and
 // checks the result as a whole. Unknown members are refused. The error is all
 // faults, a line for each, with file and line; it never quotes a secret. A path
 // env:NAME is no file but the text in an environment variable, for containers
@@ -196,8 +197,11 @@ func (x *expander) lookup(name string) (string, error) {
 		return strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r"), nil
 	}
 	value, ok := x.getenv(name)
-	if !ok {
-		return "", fmt.Errorf("environment variable %s is not set", name)
+	switch {
+	case ok:
+		return value, nil
+	case strings.Contains(name, ":"):
+		return "", fmt.Errorf("secret %s is not to be had", name)
 	}
-	return value, nil
+	return "", fmt.Errorf("environment variable %s is not set", name)
 }

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/upstream"
@@ -123,7 +124,7 @@ func (s *source) call(ctx context.Context, q *question, refused string) (*reply,
 		return nil, "", gone(ctx)
 	}
 	parent := ctx
-	ctx, cancel := context.WithTimeout(ctx, s.set.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.set.Timeout))
 	defer cancel()
 	r, err := s.request(ctx, q)
 	if err != nil {

@@ -72,7 +72,7 @@ func TestChaos(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up.Timeout, up.Concurrency, up.Breaker.Failures = time.Second, workers, 1<<30
+	up.Timeout, up.Concurrency, up.Breaker.Failures = upstream.Duration(time.Second), workers, 1<<30
 	retries := 2
 	up.Retries = &retries
 	tn := b.tenant(up)

@@ -39,7 +39,7 @@ func newCredentials(s *upstream.Settings, transport http.RoundTripper, now func(
 	case a.Bearer != nil:
 		c.header.Set("Authorization", "Bearer "+string(a.Bearer.Token))
 	case a.OAuth != nil:
-		c.tokens = &tokens{settings: a.OAuth, transport: transport, timeout: s.Timeout, now: now}
+		c.tokens = &tokens{settings: a.OAuth, transport: transport, timeout: time.Duration(s.Timeout), now: now}
 	case a.SigV4 != nil:
 		c.signer = v4.NewSigner()
 	}
@@ -152,7 +152,7 @@ func newTransport(s *upstream.Settings) (*http.Transport, error) {
 	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		TLSClientConfig:        config,
-		TLSHandshakeTimeout:    s.Timeout,
+		TLSHandshakeTimeout:    time.Duration(s.Timeout),
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           s.Concurrency + 4, // and the token endpoint's
 		MaxIdleConnsPerHost:    s.Concurrency,

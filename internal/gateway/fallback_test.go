@@ -195,7 +195,7 @@ func TestHedge(t *testing.T) {
 		w.Write(body) //nolint:errcheck // a test's own client
 	})
 	up := s.upstream(t, func(u *upstream.Settings) {
-		u.URL, u.Hedge = strings.Replace(u.URL, s.URL, front.URL, 1), 20*time.Millisecond
+		u.URL, u.Hedge = strings.Replace(u.URL, s.URL, front.URL, 1), upstream.Duration(20*time.Millisecond)
 	})
 	start := time.Now()
 	b.must(b.tenant(up), build(t, twoKeys))

@@ -20,10 +20,10 @@ func always(kind string) vendorsim.Options {
 	return vendorsim.Options{Faults: []vendorsim.Fault{{Kind: kind, Probability: 1}}, Delay: time.Second}
 }
 
-func quick(u *upstream.Settings) { u.Timeout = 300 * time.Millisecond }
+func quick(u *upstream.Settings) { u.Timeout = upstream.Duration(300 * time.Millisecond) }
 
 // patient leaves a busy machine time for what does not take any.
-func patient(u *upstream.Settings) { u.Timeout = 10 * time.Second }
+func patient(u *upstream.Settings) { u.Timeout = upstream.Duration(10 * time.Second) }
 
 // TestFaults: whatever goes wrong upstream is 502, or 504 for a timeout, with a
 // sentence and the request ID (SX-GW-01); nothing is recorded; the fault is in
@@ -174,7 +174,7 @@ func TestBreaker(t *testing.T) {
 		}
 		http.Error(w, "Malformed encryption contract", 422)
 	})
-	tn := b.tenant(&upstream.Settings{Vendor: "generic", URL: s.URL, Breaker: upstream.Breaker{Failures: 3, Pause: time.Minute}})
+	tn := b.tenant(&upstream.Settings{Vendor: "generic", URL: s.URL, Breaker: upstream.Breaker{Failures: 3, Pause: upstream.Duration(time.Minute)}})
 	try := func() gateway.Kind {
 		_, err := b.ask(tn, build(t, twoKeys))
 		var fault *gateway.Fault

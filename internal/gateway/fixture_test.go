@@ -163,6 +163,7 @@ func build(t testing.TB, o encryptor.Options) *encryptor.Request {
 // sim is a vendor's simulator with the requests that it saw.
 type sim struct {
 	*httptest.Server
+	busy sync.WaitGroup // with requests
 	mu   sync.Mutex
 	seen []vendorsim.Exchange
 	keys keystore.Source
@@ -183,7 +184,11 @@ func startSim(t testing.TB, vendor string, o vendorsim.Options) *sim {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Server = httptest.NewServer(server)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.busy.Add(1)
+		defer s.busy.Done()
+		server.ServeHTTP(w, r)
+	}))
 	t.Cleanup(s.Close)
 	up, err := server.Upstream(s.URL)
 	if err != nil {
@@ -212,7 +217,10 @@ func (s *sim) upstream(t testing.TB, change ...func(*upstream.Settings)) *upstre
 	return up
 }
 
+// requests returns what was asked. A request is noted after its answer, which
+// its client may have by then.
 func (s *sim) requests() []vendorsim.Exchange {
+	s.busy.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]vendorsim.Exchange(nil), s.seen...)

@@ -18,7 +18,6 @@ package gateway
 import (
 	"context"
 	"crypto/x509"
-	"fmt"
 	"io"
 	"log/slog"
 	"reflect"
@@ -131,18 +130,11 @@ func (g *Gateway) route(t *tenant.Tenant) (*route, error) {
 		g.routes[t.ID] = &same
 		return &same, nil
 	}
-	r = &route{settings: t.Upstream}
-	for i := range 1 + len(t.Upstream.Fallback) {
-		set := t.Upstream
-		if i > 0 {
-			set = &t.Upstream.Fallback[i-1]
-		}
-		s, err := newSource(set, t.ID, g.now)
-		if err != nil {
-			return nil, fmt.Errorf("upstream %s of tenant %s: %w", set.Name, t.ID, err)
-		}
-		r.sources = append(r.sources, s)
+	sources, err := newSources(t, g.now)
+	if err != nil {
+		return nil, err
 	}
+	r = &route{settings: t.Upstream, sources: sources}
 	var ctx context.Context
 	ctx, r.stop = context.WithCancel(g.ctx)
 	for _, s := range r.sources {

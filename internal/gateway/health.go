@@ -150,7 +150,7 @@ func (g *Gateway) Health() []Health {
 
 // beat asks an upstream again and again how it is.
 func (s *source) beat(ctx context.Context, log *slog.Logger) {
-	tick := time.NewTicker(s.set.Heartbeat.Every)
+	tick := time.NewTicker(time.Duration(s.set.Heartbeat.Every))
 	defer tick.Stop()
 	for {
 		if err := s.heartbeat(ctx); err != nil && ctx.Err() == nil {
@@ -175,7 +175,7 @@ func (s *source) heartbeat(ctx context.Context) (err error) {
 		}
 		s.stats.beat, s.stats.beatError = s.now(), ""
 	}()
-	ctx, cancel := context.WithTimeout(ctx, s.set.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(s.set.Timeout))
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, s.set.Heartbeat.URL, nil)
 	if err != nil {

@@ -39,7 +39,7 @@ func newSource(s *upstream.Settings, tenant string, now func() time.Time) (*sour
 	}
 	src := &source{
 		set: s, transport: transport, now: now, slots: make(chan struct{}, s.Concurrency),
-		breaker: breaker{limit: s.Breaker.Failures, pause: s.Breaker.Pause},
+		breaker: breaker{limit: s.Breaker.Failures, pause: time.Duration(s.Breaker.Pause)},
 	}
 	src.creds = newCredentials(s, transport, now)
 	src.red = newRedactor(src.creds.secrets(s), src.creds.recent)
@@ -126,7 +126,7 @@ func (s *source) hedged(ctx context.Context, q *question) (*reply, *Fault) {
 		done <- outcome{r, f}
 	}
 	go run()
-	timer := time.NewTimer(s.set.Hedge)
+	timer := time.NewTimer(time.Duration(s.set.Hedge))
 	defer timer.Stop()
 	for running := 1; ; {
 		select {
@@ -174,7 +174,7 @@ func (s *source) limited(ctx context.Context, q *question, refused string) (*rep
 	select {
 	case s.slots <- struct{}{}:
 	default:
-		wait, cancel := context.WithTimeout(ctx, s.set.Timeout)
+		wait, cancel := context.WithTimeout(ctx, time.Duration(s.set.Timeout))
 		defer cancel()
 		select {
 		case s.slots <- struct{}{}:

@@ -50,8 +50,8 @@ type Settings struct {
 	Output       Output              `yaml:"output,omitempty" json:"output,omitzero"`
 	Packager     Packager            `yaml:"packager,omitempty" json:"packager,omitzero"`
 	Limits       Limits              `yaml:"limits,omitempty" json:"limits,omitzero"`
-	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"` // for players; nothing by default
-	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"-"`                 // are told of each new use of a content key
+	Playback     *Playback           `yaml:"playback,omitempty" json:"playback,omitzero"`  // for players; nothing by default
+	Webhooks     []Webhook           `yaml:"webhooks,omitempty" json:"webhooks,omitempty"` // are told of each new use of a content key
 
 	// ClearKeys refuses requests without a certificate to encrypt content keys
 	// to.
@@ -61,9 +61,8 @@ type Settings struct {
 	// the name that requests give them. Others count for the tenant only.
 	Brands map[string]Brand `yaml:"brands,omitempty" json:"brands,omitzero"`
 
-	// Upstream is whose keys are answered instead of our own. It has secrets
-	// in many places and is set in configuration files only.
-	Upstream *upstream.Settings `yaml:"upstream,omitempty" json:"-"`
+	// Upstream is whose keys are answered instead of our own.
+	Upstream *upstream.Settings `yaml:"upstream,omitempty" json:"upstream,omitempty"`
 }
 
 // Brand is an application below a tenant.

@@ -102,7 +102,12 @@ func (v *Vault) Settings(ctx context.Context, d *Document, s *Settings) (err err
 	if err != nil {
 		return fmt.Errorf("tenant %s: %w", s.ID, err)
 	}
-	if err := v.Seal(ctx, d, s.ID, []byte(s.KeySource.Seed)); err != nil {
+	secrets, err := s.sealable()
+	if err != nil {
+		return fmt.Errorf("tenant %s: %w", s.ID, err)
+	}
+	defer clear(secrets)
+	if err := v.Seal(ctx, d, s.ID, secrets); err != nil {
 		return err
 	}
 	return v.mark(ctx, d, body)
@@ -113,12 +118,15 @@ func (v *Vault) OpenSettings(ctx context.Context, d *Document) (s Settings, err 
 	if s, err = v.PublicSettings(ctx, d); err != nil {
 		return s, err
 	}
-	seed, err := v.Open(ctx, d)
-	s.KeySource.Seed = string(seed)
-	return s, err
+	secrets, err := v.Open(ctx, d)
+	if err != nil {
+		return s, err
+	}
+	defer clear(secrets)
+	return s, s.unseal(secrets)
 }
 
-// PublicSettings is [Vault.OpenSettings] without secrets.
+// PublicSettings is [Vault.OpenSettings] with [Hidden] in the place of secrets.
 func (v *Vault) PublicSettings(ctx context.Context, d *Document) (s Settings, err error) {
 	body, err := v.body(ctx, d)
 	if err != nil {

@@ -11,12 +11,12 @@ import (
 
 // Webhook is an address that is told of each new use of a content key.
 type Webhook struct {
-	Name   string `yaml:"name"` // unique within the tenant; how far it has come is kept by it
-	URL    string `yaml:"url"`  // https, or http on this machine
-	Secret Secret `yaml:"secret"`
+	Name   string `yaml:"name" json:"name"` // unique within the tenant; how far it has come is kept by it
+	URL    string `yaml:"url" json:"url"`   // https, or http on this machine
+	Secret Secret `yaml:"secret" json:"secret"`
 
 	// FormerSecret signs too, while the receiver changes to the new one.
-	FormerSecret Secret `yaml:"former_secret,omitempty"`
+	FormerSecret Secret `yaml:"former_secret,omitempty" json:"former_secret,omitempty"`
 }
 
 // Format hides the secrets, as that of [Credential] does.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"spekeasy/contentkey"
 )
@@ -113,7 +114,7 @@ func (s *Settings) checkNumbers() error {
 		return fmt.Errorf("concurrency: must be between 1 and %d", most)
 	case s.Breaker.Failures < 0 || s.Breaker.Pause < 0:
 		return errors.New("breaker: must not be negative")
-	case s.Heartbeat.Every != 0 && s.Heartbeat.Every < minEvery:
+	case s.Heartbeat.Every != 0 && time.Duration(s.Heartbeat.Every) < minEvery:
 		return fmt.Errorf("heartbeat.every: at least %s", minEvery)
 	case s.Heartbeat.URL != "":
 		return checkURL("heartbeat.url", s.Heartbeat.URL)

@@ -51,10 +51,10 @@ func (s Settings) filled() Settings {
 	def(&s.CEK, CEKPass)
 	def(&s.Periods, PeriodsPass)
 	def(&s.URLV2, s.URL)
-	def(&s.Timeout, DefaultTimeout)
+	def(&s.Timeout, Duration(DefaultTimeout))
 	def(&s.Concurrency, DefaultConcurrency)
 	def(&s.Breaker.Failures, DefaultFailures)
-	def(&s.Breaker.Pause, DefaultPause)
+	def(&s.Breaker.Pause, Duration(DefaultPause))
 	if s.Retries == nil {
 		s.Retries = new(int)
 		*s.Retries = DefaultRetries

@@ -10,7 +10,6 @@ package upstream
 import (
 	"fmt"
 	"log/slog"
-	"time"
 )
 
 // Settings are one upstream as an operator writes it.
@@ -48,12 +47,12 @@ type Settings struct {
 	Fixups      *bool             `yaml:"fixups,omitempty" json:"fixups,omitzero"`             // repair answers; else whatever has to be repaired is a failure
 	IV          string            `yaml:"iv,omitempty" json:"iv,omitzero"`                     // FairPlay's, base64, where the vendor has one for all and does not tell it
 
-	Timeout     time.Duration `yaml:"timeout,omitempty" json:"timeout,omitzero"`         // of one request
-	Retries     *int          `yaml:"retries,omitempty" json:"retries,omitzero"`         // after a failed connection, 502, 503 and 504
-	Concurrency int           `yaml:"concurrency,omitempty" json:"concurrency,omitzero"` // requests at a time
-	Hedge       time.Duration `yaml:"hedge,omitempty" json:"hedge,omitzero"`             // ask again beside a request that took so long; 0 never
-	Breaker     Breaker       `yaml:"breaker,omitempty" json:"breaker,omitzero"`
-	Heartbeat   Heartbeat     `yaml:"heartbeat,omitempty" json:"heartbeat,omitzero"`
+	Timeout     Duration  `yaml:"timeout,omitempty" json:"timeout,omitzero"`         // of one request
+	Retries     *int      `yaml:"retries,omitempty" json:"retries,omitzero"`         // after a failed connection, 502, 503 and 504
+	Concurrency int       `yaml:"concurrency,omitempty" json:"concurrency,omitzero"` // requests at a time
+	Hedge       Duration  `yaml:"hedge,omitempty" json:"hedge,omitzero"`             // ask again beside a request that took so long; 0 never
+	Breaker     Breaker   `yaml:"breaker,omitempty" json:"breaker,omitzero"`
+	Heartbeat   Heartbeat `yaml:"heartbeat,omitempty" json:"heartbeat,omitzero"`
 
 	// Copy keeps each answered content key with its signaling, encrypted in
 	// the keystore, and answers from it while the upstream is down.
@@ -99,15 +98,15 @@ const (
 
 // Breaker stops asking an upstream that does not answer.
 type Breaker struct {
-	Failures int           `yaml:"failures,omitempty" json:"failures,omitzero"` // in a row
-	Pause    time.Duration `yaml:"pause,omitempty" json:"pause,omitzero"`       // until it is tried again
+	Failures int      `yaml:"failures,omitempty" json:"failures,omitzero"` // in a row
+	Pause    Duration `yaml:"pause,omitempty" json:"pause,omitzero"`       // until it is tried again
 }
 
 // Heartbeat asks now and then whether an upstream is there.
 type Heartbeat struct {
-	URL   string        `yaml:"url,omitempty" json:"url,omitzero"`     // of a GET; none without
-	Body  string        `yaml:"body,omitempty" json:"body,omitzero"`   // what the answer holds; anything if empty
-	Every time.Duration `yaml:"every,omitempty" json:"every,omitzero"` // 0 only when asked
+	URL   string   `yaml:"url,omitempty" json:"url,omitzero"`     // of a GET; none without
+	Body  string   `yaml:"body,omitempty" json:"body,omitzero"`   // what the answer holds; anything if empty
+	Every Duration `yaml:"every,omitempty" json:"every,omitzero"` // 0 only when asked
 }
 
 // KeyPair is a certificate and its private key, both PEM.

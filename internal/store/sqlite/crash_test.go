@@ -119,7 +119,7 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	t.Logf("%d keys are as they were handed out", len(handed))
-	if len(handed) < 500 {
+	if len(handed) < 100 {
 		t.Error("too few to prove anything")
 	}
 	if err := k.Close(t.Context()); err != nil {
