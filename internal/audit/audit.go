@@ -27,11 +27,12 @@ import (
 // to be written for must not happen.
 var ErrUnavailable = errors.New("audit log unavailable")
 
-// Events. A key request and a player's call are recorded whether they were
-// answered or refused; the others are the log's own.
+// Events. Requests for keys, licenses and tokens are recorded whether they were
+// answered or refused.
 const (
 	KeyRequest = "key_request"
 	License    = "license" // a player asked; Profile is the route
+	TokenIssue = "token"   // a client asked for an access token, which opens keys
 
 	// Of the admin API. They are recorded before the change; one that fails
 	// then is recorded again as failed, with the same request ID.

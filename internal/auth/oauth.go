@@ -167,7 +167,10 @@ func (i *issuer) issue(id string, client *oauthClient, now time.Time) (*Token, e
 	if err != nil {
 		return nil, fmt.Errorf("oauth: signing a token: %w", err)
 	}
-	return &Token{AccessToken: text, TokenType: "Bearer", ExpiresIn: int(until.Sub(now) / time.Second)}, nil
+	return &Token{
+		AccessToken: text, TokenType: "Bearer", ExpiresIn: int(until.Sub(now) / time.Second),
+		Tenant: g.Tenant, Credential: g.Credential,
+	}, nil
 }
 
 // verify returns what one of our tokens opens. A credential that is gone, or
@@ -199,6 +202,15 @@ type Token struct {
 	AccessToken string `json:"access_token"`
 	TokenType   string `json:"token_type"`
 	ExpiresIn   int    `json:"expires_in"` // seconds
+
+	// For records: whose it is.
+	Tenant     string `json:"-"`
+	Credential string `json:"-"`
+}
+
+// Format hides the token.
+func (t Token) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "(token of %s/%s)", t.Tenant, t.Credential)
 }
 
 // TokenError is the error of a token endpoint (RFC 6749, 5.2).

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 )
 
@@ -28,7 +29,12 @@ func (s *Server) issueToken(ctx context.Context, w http.ResponseWriter, r *http.
 		return errNotFound
 	}
 	token, err := s.auth.Token(r, body)
+	rec := &audit.Record{Event: audit.TokenIssue, RequestID: w.Header().Get(headerRequestID), Remote: s.auth.Remote(r)}
 	if refused, ok := errors.AsType[*auth.TokenError](err); ok {
+		rec.Result, rec.Status, rec.Error = audit.Refused, refused.Status, err.Error()
+		if err := s.audit.Record(ctx, rec); err != nil {
+			return err
+		}
 		if refused.Status == http.StatusUnauthorized {
 			w.Header().Set("WWW-Authenticate", `Basic realm="spekeasy"`)
 		}
@@ -38,6 +44,10 @@ func (s *Server) issueToken(ctx context.Context, w http.ResponseWriter, r *http.
 	}
 	if err != nil {
 		return err
+	}
+	rec.Result, rec.Tenant, rec.Credential = audit.Delivered, token.Tenant, token.Credential
+	if err := s.audit.Record(ctx, rec); err != nil {
+		return err // no record, no token
 	}
 	writeJSON(w, http.StatusOK, token)
 	return nil

@@ -3,18 +3,22 @@ package server_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-jose/go-jose/v4"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/clientcredentials"
 
+	"spekeasy/internal/audit"
 	"spekeasy/internal/tenant"
 )
 
@@ -97,5 +101,45 @@ func TestNoOAuth(t *testing.T) {
 		if w.Code != http.StatusNotFound {
 			t.Errorf("%s: %d", path, w.Code)
 		}
+	}
+}
+
+// TestTokensAreRecorded: a token that opens keys is on record before it is
+// there, and so is a refusal; neither record has the token or the secret.
+func TestTokensAreRecorded(t *testing.T) {
+	s := exampleTenant()
+	s.Credentials = []tenant.Credential{{Name: "app", OAuthClient: &tenant.OAuthClient{ID: "app-1", Secret: "a-secret"}}}
+	dir := t.TempDir()
+	h := newServer(t, s, nil, serverOptions{random: zeros{}, now: time.Now, recorder: openAudit(t, dir)})
+	ask := func(secret string) (status int, token string) {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/oauth/token", strings.NewReader("grant_type=client_credentials"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.SetBasicAuth("app-1", secret)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		var answer struct {
+			AccessToken string `json:"access_token"`
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &answer); err != nil {
+			t.Fatal(err)
+		}
+		return w.Code, answer.AccessToken
+	}
+	_, token := ask("a-secret")
+	if status, _ := ask("not-the-one"); status != http.StatusUnauthorized || token == "" {
+		t.Fatal(status, token)
+	}
+	var got []string
+	err := (&audit.Query{}).Run(dir, func(line []byte, r *audit.Record) error {
+		if r.Event == audit.TokenIssue {
+			got = append(got, fmt.Sprintf("%s %d %s/%s", r.Result, r.Status, r.Tenant, r.Credential))
+		}
+		if text := string(line); strings.Contains(text, token) || strings.Contains(text, "a-secret") || strings.Contains(text, "not-the-one") {
+			t.Errorf("a record tells %s", text)
+		}
+		return nil
+	})
+	if want := []string{"delivered 0 " + s.ID + "/app", "refused 401 /"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
