@@ -118,6 +118,9 @@ func (s *Settings) preset() {
 		def(&s.SPEKE, ifSealed20)
 	default:
 		def(&s.SPEKE, upTo20)
+		// None of them documents that it encrypts content keys; this way
+		// encryptors get them encrypted whether it does or not.
+		def(&s.CEK, CEKTerminate)
 	}
 	switch s.Vendor {
 	case Axinom:
@@ -142,7 +145,6 @@ func (s *Settings) preset() {
 			s.URL = addParameter(s.URL, "enc-token={token}")
 		}
 		def(&s.KIDPolicy, KIDAny)    // it always does
-		def(&s.CEK, CEKTerminate)    // its guide: leave the certificate empty
 		def(&s.Periods, PeriodsPass) // its CPIX address rotates, its SPEKE address does not
 		if s.Heartbeat.URL == "" {
 			s.Heartbeat.URL = origin(s.URL) + "/cpix/getKey/heartbeat"
