@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs every fuzz target for the given time each, 1m by default. Minimizing is
+# Runs every fuzz target for the given time or number of runs, such as 1000x, 1m
+# by default. Minimizing is
 # kept short: with Go's default it can take the whole budget for one input.
 set -eu
 time=${1:-1m}

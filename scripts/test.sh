@@ -18,4 +18,4 @@ CGO_ENABLED=1 go test -tags pkcs11 ./internal/kms/pkcs11
 (cd deploy/tools && go vet ./... && go test ./...)
 (cd examples/aws/sdktest && go test ./...)
 (cd deploy/terraform/hcltest && go test ./...)
-./scripts/fuzz.sh 3s
+./scripts/fuzz.sh 1000x # a number of runs: the end of a time can be taken for a failure
