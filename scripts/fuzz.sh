@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs every fuzz target for the given time or number of runs, such as 1000x, 1m
-# by default. Minimizing is
-# kept short: with Go's default it can take the whole budget for one input.
+# Runs every fuzz target for the given time or number of runs, such as 1000x; 1m
+# by default. Minimizing is kept short: with Go's default it can take the whole
+# budget for one input.
 set -eu
 time=${1:-1m}
 grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u | while read -r dir; do

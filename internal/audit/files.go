@@ -173,7 +173,7 @@ func (f *Files) reuse(last *segment, end *ending) error {
 		f.current, err = f.o.open(last.path, os.O_WRONLY|os.O_APPEND, 0)
 		return err
 	case last.first == f.state.At.Seq+1: // it has no record, and its name is needed
-		return os.Rename(last.path, last.path+".damaged")
+		return os.Rename(last.path, last.path+asideSuffix)
 	default:
 		return nil
 	}

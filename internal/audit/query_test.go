@@ -189,7 +189,9 @@ func FuzzReaders(f *testing.F) {
 		if ids := requestIDs(t, dir, Query{RequestID: "request-9"}); len(ids) == 0 {
 			t.Fatal("the log does not go on")
 		}
-		if after := verify(t, dir); before.Sound() != after.Sound() {
+		after := verify(t, dir)
+		aside := slices.ContainsFunc(after.Notes, func(b Break) bool { return strings.HasSuffix(b.Segment, asideSuffix) })
+		if before.Sound() != after.Sound() && !aside {
 			t.Fatalf("before: %v, after: %v", before.Breaks, after.Breaks)
 		}
 	})

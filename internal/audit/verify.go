@@ -49,6 +49,9 @@ func (b Break) String() string {
 // maxBreaks bounds the breaks of a report, which may be about any file.
 const maxBreaks = 100
 
+// asideSuffix ends the name of a segment that was put aside at a start.
+const asideSuffix = ".damaged"
+
 // Verify checks all segments of a directory: that every record is as it was
 // written, that none is missing between two others, before the first, or at
 // the end as far as the file head tells. Checkpoints are positions of the log
@@ -73,6 +76,13 @@ func Verify(dir string, checkpoints ...Position) (*Report, error) {
 		if err := v.segment(&list[i], i+1 == len(list)); err != nil {
 			return nil, err
 		}
+	}
+	aside, err := filepath.Glob(filepath.Join(dir, "*"+asideSuffix))
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range aside {
+		v.report.Notes = append(v.report.Notes, Break{filepath.Base(path), 0, "put aside at a start, since no record of it could be read"})
 	}
 	v.finish()
 	switch {
