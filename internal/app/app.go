@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"spekeasy/internal/admin"
+	"spekeasy/internal/audit"
 	"spekeasy/internal/binding"
 	"spekeasy/internal/config"
 	"spekeasy/internal/gateway"
@@ -71,6 +72,7 @@ type App struct {
 	AdminAPI *admin.API
 
 	log       *slog.Logger
+	audit     *audit.Log // nil when it is off
 	store     keystore.Store
 	watch     watch
 	directory *directory

@@ -36,6 +36,7 @@ func (a *App) openAudit(b Backends, store keystore.Store, userAgent string) (ser
 		return nil, err
 	}
 	a.onClose(log.Close)
+	a.audit = log
 	return log, nil
 }
 

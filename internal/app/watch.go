@@ -185,13 +185,17 @@ func (a *App) upstreams() []metrics.Upstream {
 
 // openHealth has the server's needs checked until it is closed.
 func (a *App) openHealth(ctx context.Context) {
-	a.Health = ops.NewHealth([]ops.Check{
+	checks := []ops.Check{
 		{Name: "store", Every: 5 * time.Second, Run: a.checkStore},
 		// Data keys that are open serve on without it, and a check costs money
 		// where a cloud has it.
 		{Name: "key_manager", Every: 30 * time.Second, Degrades: true, Run: a.Keystore.CheckKeyManager},
 		{Name: "clock", Every: 5 * time.Second, Run: a.checkClock},
-	}, ops.Options{Log: a.log, Tell: a.watch.metrics.Ready})
+	}
+	if a.audit != nil {
+		checks = append(checks, ops.Check{Name: "audit", Every: 5 * time.Second, Run: a.audit.Check}) // no record, no keys
+	}
+	a.Health = ops.NewHealth(checks, ops.Options{Log: a.log, Tell: a.watch.metrics.Ready})
 	ctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	done := make(chan struct{})
 	go func() {

@@ -54,6 +54,7 @@ const (
 	serverStart = "server_start" // a process goes on with the log
 	serverStop  = "server_stop"  // it ended in order
 	syncFailed  = "sync_failed"  // records may not have reached the disk
+	writeFailed = "write_failed" // records could not be written for a while, and nothing was handed out
 	retention   = "retention"    // records before kept_from are about to be deleted
 )
 

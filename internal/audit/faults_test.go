@@ -54,6 +54,46 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// TestCheck is what readiness asks: well until a write fails, then failing
+// until one succeeds, which it tries itself.
+func TestCheck(t *testing.T) {
+	d := newDisk()
+	dir := t.TempDir()
+	l := open(t, dir, FileOptions{open: d.open}, Options{})
+	record(t, l, request(1))
+	if err := l.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.set(func() { d.room = 0 })
+	if err := l.Check(t.Context()); err != nil {
+		t.Fatalf("nothing was written since: %v", err)
+	}
+	refuse(t, l, request(2))
+	for range 2 {
+		if err := l.Check(t.Context()); !errors.Is(err, ErrUnavailable) {
+			t.Fatalf("while nothing can be written: %v", err)
+		}
+	}
+	d.set(func() { d.room = -1 })
+	for range 2 {
+		if err := l.Check(t.Context()); err != nil {
+			t.Fatalf("when there is room again: %v", err)
+		}
+	}
+	closeLog(t, l)
+	var failures []string
+	err := (&Query{}).Run(dir, func(_ []byte, r *Record) error {
+		if r.Event == writeFailed {
+			failures = append(failures, r.Error)
+		}
+		return nil
+	})
+	if err != nil || len(failures) != 1 || !strings.Contains(failures[0], ErrUnavailable.Error()) {
+		t.Errorf("%q, %v", failures, err)
+	}
+	mustBeSound(t, dir)
+}
+
 // TestFailedWriteThatStays is a disk that keeps half a line and allows no
 // repair: nothing is recorded until it does, or until the next start.
 func TestFailedWriteThatStays(t *testing.T) {

@@ -63,6 +63,7 @@ type Log struct {
 	notes  [][]byte // records of the log's own, to be written before others
 	last   Position
 	told   Position // the last checkpoint
+	failed error    // of the latest write
 
 	// Of whoever writes.
 	spare []*entry
@@ -148,6 +149,19 @@ func (l *Log) Record(ctx context.Context, r *Record) error {
 	return err
 }
 
+// Check reports whether records can be written. After a failure it tries to
+// write one that says so: a server that is sent no requests because of the
+// failure would not find out otherwise that it is over.
+func (l *Log) Check(ctx context.Context) error {
+	l.mu.Lock()
+	failed := l.failed
+	l.mu.Unlock()
+	if failed == nil {
+		return nil
+	}
+	return l.Record(ctx, &Record{Event: writeFailed, Error: failed.Error()})
+}
+
 // write goes on with the queue whenever somebody leaves it behind.
 func (l *Log) write() {
 	for {
@@ -174,6 +188,9 @@ func (l *Log) writeQueue() {
 	clear(batch)
 
 	l.mu.Lock()
+	if len(batch)+len(notes) > 0 {
+		l.failed = err
+	}
 	l.spare = batch[:0]
 	if at == l.last {
 		l.notes = append(notes, l.notes...)
