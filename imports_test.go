@@ -34,7 +34,8 @@ func TestImports(t *testing.T) {
 	for pkg, allowed := range map[string][]string{
 		"contentkey":        {},
 		"internal/b64":      {},
-		"internal/xmltree":  {"internal/b64"},
+		"internal/reuse":    {},
+		"internal/xmltree":  {"internal/b64", "internal/reuse"},
 		"cpix":              {"contentkey", "internal/b64", "internal/xmltree"},
 		"drm":               {"contentkey", "internal/b64"},
 		"speke":             {"contentkey", "cpix", "drm"},

@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"spekeasy/internal/b64"
+	"spekeasy/internal/reuse"
 )
 
 // Edits is a list of changes to the source of one document. They are queued
 // in any order and applied at once, so that no change moves the ground under
-// another. The zero value is an empty list.
+// another. [Edits.Reset] makes the zero value a list.
 type Edits struct {
 	doc  *Doc
 	list []edit
@@ -35,7 +36,18 @@ func (e *edit) removes() bool {
 
 // Edit returns an empty list of changes to d with room for n.
 func (d *Doc) Edit(n int) *Edits {
-	return &Edits{doc: d, list: make([]edit, 0, n)}
+	ed := new(Edits)
+	ed.Reset(d, n)
+	return ed
+}
+
+// maxKept is how many edits a list that is reset has memory for.
+const maxKept = 2048
+
+// Reset makes ed an empty list of changes to d with room for n, in the memory
+// that it has.
+func (ed *Edits) Reset(d *Doc, n int) {
+	ed.doc, ed.list = d, reuse.Grow(reuse.Slice(ed.list, maxKept), n)
 }
 
 // ErrOverlap reports two changes to the same bytes. What is taken out of a

@@ -1,6 +1,10 @@
 package xmltree
 
-import "strings"
+import (
+	"strings"
+
+	"spekeasy/internal/reuse"
+)
 
 type parser struct {
 	doc   *Doc
@@ -24,33 +28,58 @@ type binding struct {
 	space  int16
 }
 
+// maxGuess is how many elements, and attributes, a document gets memory for
+// before it is known to have them, and keeps when it is reset.
 const maxGuess = 1024
+
+// fewSpaces is how many namespaces, and declarations of them in force at one
+// place, nearly every document has at most.
+const fewSpaces = 8
 
 // Parse reads a document. The error is a [*SyntaxError].
 func Parse(src string) (*Doc, error) {
-	p := parser{src: src, doc: &Doc{src: src}}
-	if len(src) > MaxSize {
-		return nil, p.fail("document too large")
+	d := new(Doc)
+	if err := d.Parse(src); err != nil {
+		return nil, err
 	}
-	bad, ascii := checkChars(src)
+	return d, nil
+}
+
+// Parse reads a document into the memory of the one before, which is reset.
+// The error is as that of the function Parse; then there is no document.
+func (d *Doc) Parse(src string) error {
+	d.Reset()
+	p := parser{src: src, doc: d}
+	if err := p.parse(); err != nil {
+		d.Reset()
+		return err
+	}
+	return nil
+}
+
+func (p *parser) parse() error {
+	if len(p.src) > MaxSize {
+		return p.fail("document too large")
+	}
+	bad, ascii := checkChars(p.src)
 	if bad >= 0 {
 		p.pos = bad
-		return nil, p.fail("not UTF-8, or a character that XML does not allow")
+		return p.fail("not UTF-8, or a character that XML does not allow")
 	}
+	p.ascii = ascii
 	// There are as many elements as slashes in "</" and "/>" and as many
 	// attributes as equals signs behind their names. What stands in values
 	// makes the guesses too high; they are bounded because nothing has been
 	// checked yet.
-	p.doc.elements = make([]Element, 0, min(strings.Count(src, "/"), maxGuess))
-	p.doc.attrs = make([]Attr, 0, min(strings.Count(src, "="), maxGuess))
-	p.doc.spaces = p.doc.fewSpaces[:1]
-	var fewBindings [8]binding // enough for nearly every document
-	p.scope = fewBindings[:0]
-	p.ascii = ascii
-	if err := p.document(); err != nil {
-		return nil, err
-	}
-	return p.doc, nil
+	d := p.doc
+	d.src = p.src
+	d.elements = reuse.Grow(d.elements, min(strings.Count(p.src, "/"), maxGuess))
+	d.attrs = reuse.Grow(d.attrs, min(strings.Count(p.src, "="), maxGuess))
+	d.spaces = append(reuse.Grow(d.spaces, fewSpaces), "")
+	p.scope = reuse.Grow(d.scope, fewSpaces)
+	err := p.document()
+	d.scope = reuse.Slice(p.scope[:cap(p.scope)], 4*fewSpaces)
+	return err
 }
 
 func (p *parser) fail(reason string) *SyntaxError {

@@ -13,6 +13,8 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"spekeasy/internal/reuse"
 )
 
 // Limits of what [Parse] accepts, far beyond any real key request.
@@ -40,14 +42,23 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("XML line %d, byte %d: %s", e.Line, e.Offset, e.Reason)
 }
 
-// A Doc is a parsed document.
+// A Doc is a parsed document. One that has been parsed must not be copied.
 type Doc struct {
 	src      string
 	elements []Element
 	attrs    []Attr
-	spaces   []string // namespace names by index; 0 is "no namespace"
+	spaces   []string  // namespace names by index; 0 is "no namespace"
+	scope    []binding // the parser's, kept for the next document
+}
 
-	fewSpaces [8]string // those of nearly every document
+// Reset makes d a document without content, which keeps its memory for the
+// next one. Elements and attributes of the document must not be used any
+// more; its texts are good for ever.
+func (d *Doc) Reset() {
+	d.src = ""
+	d.elements = reuse.Slice(d.elements, maxGuess)
+	d.attrs = reuse.Slice(d.attrs, maxGuess)
+	d.spaces = reuse.Slice(d.spaces, 4*fewSpaces)
 }
 
 // An Element is one element of a document.
