@@ -36,7 +36,7 @@ func TestImports(t *testing.T) {
 		"internal/b64":      {},
 		"internal/reuse":    {},
 		"internal/xmltree":  {"internal/b64", "internal/reuse"},
-		"cpix":              {"contentkey", "internal/b64", "internal/xmltree"},
+		"cpix":              {"contentkey", "internal/b64", "internal/reuse", "internal/xmltree"},
 		"drm":               {"contentkey", "internal/b64"},
 		"speke":             {"contentkey", "cpix", "drm"},
 		"encryptor":         {"contentkey", "cpix", "drm", "internal/xmltree"},

@@ -211,7 +211,7 @@ func (d *Document) setDelivery(e *xmltree.Element, w *wrappedKeys) {
 		}
 		return text
 	}
-	d.edit().InsertAfter(e, xmltree.Piece{Before: "<" + c + `DocumentKey Algorithm="` + AlgorithmAES256CBC + `"><` + c + "Data><" + p + "Secret>" +
+	d.edits.InsertAfter(e, xmltree.Piece{Before: "<" + c + `DocumentKey Algorithm="` + AlgorithmAES256CBC + `"><` + c + "Data><" + p + "Secret>" +
 		value(w.documentKey, w.documentMAC) +
 		"</" + p + "Secret></" + c + "Data></" + c + "DocumentKey><" + c + `MACMethod Algorithm="` + AlgorithmHMACSHA512 + `"><` + c + "Key>" +
 		value(w.macKey, w.macMAC) +

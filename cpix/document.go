@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"strings"
 
+	"spekeasy/internal/reuse"
 	"spekeasy/internal/xmltree"
 )
 
@@ -35,7 +36,7 @@ const (
 var ErrRoot = errors.New("root element is not CPIX")
 
 // A Document is a parsed CPIX document with the edits queued so far. It is
-// not safe for concurrent use.
+// not safe for concurrent use, and must not be copied.
 type Document struct {
 	ID        string // CPIX@id
 	ContentID string // CPIX@contentId
@@ -49,11 +50,37 @@ type Document struct {
 
 	Lists Lists // how often each list element occurs under the root
 
-	tree       *xmltree.Doc
-	edits      *xmltree.Edits
+	tree       xmltree.Doc
+	edits      xmltree.Edits
 	signatures []*xmltree.Element
+	signals    []Signal // of the DRM systems, which have parts of it
+	filters    []Filter // of the usage rules
 	pskc, enc  namespace
 	plain      plainTags // of the latest content key in clear
+}
+
+// maxKept is how many entries of a list a document that is reset has memory
+// for.
+const maxKept = 1024
+
+// Reset makes d a document without content, which keeps its memory for the
+// next one that it parses. The slices that d had are cleared and must not be
+// used any more; its texts are good for ever.
+func (d *Document) Reset() {
+	d.tree.Reset()
+	d.edits.Reset(&d.tree)
+	*d = Document{
+		DeliveryData: reuse.Slice(d.DeliveryData, maxKept),
+		ContentKeys:  reuse.Slice(d.ContentKeys, maxKept),
+		DRMSystems:   reuse.Slice(d.DRMSystems, maxKept),
+		Periods:      reuse.Slice(d.Periods, maxKept),
+		UsageRules:   reuse.Slice(d.UsageRules, maxKept),
+		tree:         d.tree,
+		edits:        d.edits,
+		signatures:   reuse.Slice(d.signatures, maxKept),
+		signals:      reuse.Slice(d.signals, maxKept),
+		filters:      reuse.Slice(d.filters, maxKept),
+	}
 }
 
 // Source returns the bytes that the document was parsed from.

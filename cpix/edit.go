@@ -9,18 +9,7 @@ import (
 )
 
 // Edit makes room for about n edits. It is optional.
-func (d *Document) Edit(n int) {
-	if d.edits == nil {
-		d.edits = d.tree.Edit(n)
-	}
-}
-
-func (d *Document) edit() *xmltree.Edits {
-	if d.edits == nil {
-		d.edits = d.tree.Edit(0)
-	}
-	return d.edits
-}
+func (d *Document) Edit(n int) { d.edits.Grow(n) }
 
 // Bytes returns the document with all queued edits made. Without edits that
 // is the document as it was parsed, to the byte. The error says that two
@@ -28,7 +17,7 @@ func (d *Document) edit() *xmltree.Edits {
 func (d *Document) Bytes() ([]byte, error) { return d.AppendTo(nil) }
 
 // AppendTo appends to b what [Document.Bytes] returns.
-func (d *Document) AppendTo(b []byte) ([]byte, error) { return d.edit().AppendTo(b) }
+func (d *Document) AppendTo(b []byte) ([]byte, error) { return d.edits.AppendTo(b) }
 
 // namespace is a namespace that edits write elements of.
 type namespace struct {
@@ -66,7 +55,7 @@ func (d *Document) findPrefix(e *xmltree.Element, n *namespace) string {
 				n.declared = n.usual + strconv.Itoa(i)
 			}
 		}
-		d.edit().AddAttr(d.tree.Root(), "xmlns:"+n.declared, n.name)
+		d.edits.AddAttr(d.tree.Root(), "xmlns:"+n.declared, n.name)
 	}
 	return n.declared
 }
@@ -93,7 +82,7 @@ func (d *Document) SetKIDs(kids []contentkey.KID) {
 			return
 		}
 		if kid, ok := override[old]; ok {
-			d.edit().SetAttr(a, kid.String())
+			d.edits.SetAttr(a, kid.String())
 		}
 	}
 	for i := range d.ContentKeys {
@@ -145,15 +134,15 @@ type plainTags struct {
 // request, or else at the end of the ContentKey.
 func (d *Document) setData(k *ContentKey, hdcp *HDCP, data xmltree.Piece) {
 	if text := hdcpData(own(k.el), hdcp); text != "" && k.hdcp != nil {
-		d.edit().Replace(k.hdcp, xmltree.Piece{Before: text})
+		d.edits.Replace(k.hdcp, xmltree.Piece{Before: text})
 	} else {
 		data.Before = text + data.Before
 	}
 	if k.data != nil {
-		d.edit().Replace(k.data, data)
+		d.edits.Replace(k.data, data)
 		return
 	}
-	d.edit().Append(k.el, data)
+	d.edits.Append(k.el, data)
 }
 
 func hdcpData(c string, hdcp *HDCP) string {
@@ -174,11 +163,11 @@ func hdcpData(c string, hdcp *HDCP) string {
 // Fill replaces the content of a signaling element by the base64 of head and
 // value as one. value must not change until [Document.Bytes] was called.
 func (d *Document) Fill(s *Signal, head string, value []byte) {
-	d.edit().SetContent(s.el, xmltree.Piece{Head: head, Body: value})
+	d.edits.SetContent(s.el, xmltree.Piece{Head: head, Body: value})
 }
 
 // Remove takes a signaling element out of its DRMSystem.
-func (d *Document) Remove(s *Signal) { d.edit().Remove(s.el) }
+func (d *Document) Remove(s *Signal) { d.edits.Remove(s.el) }
 
 // SetRobustness sets the robustness attribute of a ContentProtectionData
 // element (CPIX 2.4, S21-PAY-73).
@@ -194,10 +183,10 @@ func (d *Document) SetAllowedCPC(i int, cpc string) {
 
 func (d *Document) setAttr(e *xmltree.Element, name, value string) {
 	if a := e.Attr(name); a != nil {
-		d.edit().SetAttr(a, value)
+		d.edits.SetAttr(a, value)
 		return
 	}
-	d.edit().AddAttr(e, name, value)
+	d.edits.AddAttr(e, name, value)
 }
 
 // DeclarePSKC declares the PSKC namespace on the root unless some prefix is
@@ -209,7 +198,7 @@ func (d *Document) DeclarePSKC() { d.prefix(d.tree.Root(), &d.pskc) }
 func (d *Document) RemoveID() {
 	root := d.tree.Root()
 	if a := root.Attr("id"); a != nil {
-		d.edit().RemoveAttr(root, a)
+		d.edits.RemoveAttr(root, a)
 	}
 }
 
@@ -217,7 +206,7 @@ func (d *Document) RemoveID() {
 // survives an edit (CPIX-SIG-07).
 func (d *Document) RemoveSignatures() {
 	for _, s := range d.signatures {
-		d.edit().Remove(s)
+		d.edits.Remove(s)
 	}
 }
 
@@ -254,7 +243,7 @@ func (d *Document) removeV1(e *xmltree.Element) {
 	spaces := d.tree.Spaces()
 	space := spaces[e.SpaceIndex()]
 	if space == NamespaceSPEKE || space == Namespace && e.Local() == "URIExtXKey" {
-		d.edit().Remove(e)
+		d.edits.Remove(e)
 		return
 	}
 	attrs := e.Attrs()
@@ -262,7 +251,7 @@ func (d *Document) removeV1(e *xmltree.Element) {
 		a := &attrs[i]
 		_, declares := a.Declares()
 		if declares && a.Value() == NamespaceSPEKE || !declares && spaces[a.SpaceIndex()] == NamespaceSPEKE {
-			d.edit().RemoveAttr(e, a)
+			d.edits.RemoveAttr(e, a)
 		}
 	}
 	for c := e.FirstChild(); c != nil; c = c.Next() {

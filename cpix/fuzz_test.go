@@ -43,39 +43,7 @@ func FuzzParse(f *testing.F) {
 		if len(d.ContentKeys) > 100 || len(d.DRMSystems) > 100 {
 			return
 		}
-		d.RemoveID()
-		d.RemoveV1()
-		d.RemoveSignatures()
-		d.DeclarePSKC()
-		kids := make([]contentkey.KID, len(d.ContentKeys))
-		for i := range d.ContentKeys {
-			kids[i] = contentkey.KID{15: byte(i)}
-			d.SetExplicitIV(i, contentkey.IV{1})
-			hdcp := &cpix.HDCP{Level: "TYPE-0", OutputProtection: []byte("<x/>")}
-			if i%2 == 0 {
-				d.SetValue(i, &contentkey.Value{2}, hdcp)
-			} else if err := d.SetSealed(i, &contentkey.Value{3}, sealer, hdcp); err != nil {
-				t.Fatal(err)
-			}
-		}
-		d.SetKIDs(kids)
-		for i := range d.DRMSystems {
-			d.SetAllowedCPC(i, `a"b`)
-			for j := range d.DRMSystems[i].Signals {
-				s := &d.DRMSystems[i].Signals[j]
-				switch {
-				case s.Kind == cpix.URIExtXKey || s.Kind >= cpix.KeyFormat: // gone with RemoveV1
-				case j%3 == 2:
-					d.Remove(s)
-				default:
-					d.Fill(s, "va", []byte("lue"))
-				}
-				if s.Kind == cpix.ContentProtectionData && j%3 != 2 {
-					d.SetRobustness(s, "<")
-				}
-			}
-		}
-		out := bytes(t, d)
+		out := editAll(t, d, sealer)
 		again, err := cpix.Parse([]byte(out))
 		if err != nil {
 			// Edits can reach the limits on attributes and namespaces that
@@ -94,4 +62,42 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// editAll makes every kind of edit and returns the document.
+func editAll(t *testing.T, d *cpix.Document, sealer *cpix.Sealer) string {
+	t.Helper()
+	d.RemoveID()
+	d.RemoveV1()
+	d.RemoveSignatures()
+	d.DeclarePSKC()
+	kids := make([]contentkey.KID, len(d.ContentKeys))
+	for i := range d.ContentKeys {
+		kids[i] = contentkey.KID{15: byte(i)}
+		d.SetExplicitIV(i, contentkey.IV{1})
+		hdcp := &cpix.HDCP{Level: "TYPE-0", OutputProtection: []byte("<x/>")}
+		if i%2 == 0 {
+			d.SetValue(i, &contentkey.Value{2}, hdcp)
+		} else if err := d.SetSealed(i, &contentkey.Value{3}, sealer, hdcp); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d.SetKIDs(kids)
+	for i := range d.DRMSystems {
+		d.SetAllowedCPC(i, `a"b`)
+		for j := range d.DRMSystems[i].Signals {
+			s := &d.DRMSystems[i].Signals[j]
+			switch {
+			case s.Kind == cpix.URIExtXKey || s.Kind >= cpix.KeyFormat: // gone with RemoveV1
+			case j%3 == 2:
+				d.Remove(s)
+			default:
+				d.Fill(s, "va", []byte("lue"))
+			}
+			if s.Kind == cpix.ContentProtectionData && j%3 != 2 {
+				d.SetRobustness(s, "<")
+			}
+		}
+	}
+	return bytes(t, d)
 }

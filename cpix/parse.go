@@ -1,6 +1,7 @@
 package cpix
 
 import (
+	"slices"
 	"strings"
 
 	"spekeasy/internal/xmltree"
@@ -28,16 +29,25 @@ type reader struct {
 // that is not acceptable XML, with line and offset and without a quotation,
 // or [ErrRoot].
 func Parse(data []byte) (*Document, error) {
-	tree, err := xmltree.Parse(string(data))
-	if err != nil {
+	d := new(Document)
+	if err := d.Parse(data); err != nil {
 		return nil, err
 	}
-	r := reader{doc: &Document{
-		tree: tree,
-		pskc: namespace{name: NamespacePSKC, usual: "pskc"},
-		enc:  namespace{name: NamespaceXENC, usual: "enc"},
-	}}
-	for i, name := range tree.Spaces() {
+	return d, nil
+}
+
+// Parse reads a document into the memory of the one before, which it resets.
+// It keeps a copy of data. The error is as that of the function Parse; then d
+// is a document without content.
+func (d *Document) Parse(data []byte) error {
+	d.Reset()
+	if err := d.tree.Parse(string(data)); err != nil {
+		return err
+	}
+	d.pskc = namespace{name: NamespacePSKC, usual: "pskc"}
+	d.enc = namespace{name: NamespaceXENC, usual: "enc"}
+	r := reader{doc: d}
+	for i, name := range d.tree.Spaces() {
 		switch name {
 		case Namespace:
 			r.spaces[i] = cpixSpace
@@ -51,12 +61,13 @@ func Parse(data []byte) (*Document, error) {
 			r.spaces[i] = encSpace
 		}
 	}
-	root := tree.Root()
+	root := d.tree.Root()
 	if !r.is(root, cpixSpace, "CPIX") {
-		return nil, ErrRoot
+		d.Reset()
+		return ErrRoot
 	}
 	r.root(root)
-	return r.doc, nil
+	return nil
 }
 
 func (r *reader) space(e *xmltree.Element) space { return r.spaces[e.SpaceIndex()] }
@@ -122,7 +133,7 @@ func (r *reader) root(root *xmltree.Element) {
 		case "ContentKeyList":
 			d.Lists.ContentKey++
 			keys, _ := r.count(list)
-			d.ContentKeys = append(make([]ContentKey, 0, len(d.ContentKeys)+keys), d.ContentKeys...)
+			d.ContentKeys = slices.Grow(d.ContentKeys, keys)
 			r.each(list, "ContentKey", func(e *xmltree.Element) { d.ContentKeys = append(d.ContentKeys, r.contentKey(e)) })
 		case "DRMSystemList":
 			d.Lists.DRMSystem++
@@ -243,18 +254,18 @@ func (r *reader) macKey(m *xmltree.Element) *Secret {
 func (r *reader) drmSystems(list *xmltree.Element) {
 	d := r.doc
 	systems, signals := r.count(list)
-	d.DRMSystems = append(make([]DRMSystem, 0, len(d.DRMSystems)+systems), d.DRMSystems...)
-	all := make([]Signal, 0, signals)
+	d.DRMSystems = slices.Grow(d.DRMSystems, systems)
+	d.signals = slices.Grow(d.signals, signals)
 	r.each(list, "DRMSystem", func(e *xmltree.Element) {
 		s := DRMSystem{el: e, kid: e.Attr("kid"), SystemID: attr(e, "systemId"), AllowedCPC: attr(e, "HLSAllowedCPC")}
 		s.KID = value(s.kid)
-		from := len(all)
+		from := len(d.signals)
 		for c := e.FirstChild(); c != nil; c = c.Next() {
 			if sig, ok := r.signal(c); ok {
-				all = append(all, sig)
+				d.signals = append(d.signals, sig)
 			}
 		}
-		s.Signals = all[from:len(all):len(all)]
+		s.Signals = slices.Clip(d.signals[from:])
 		d.DRMSystems = append(d.DRMSystems, s)
 	})
 }
@@ -304,18 +315,18 @@ func period(e *xmltree.Element) Period {
 func (r *reader) usageRules(list *xmltree.Element) {
 	d := r.doc
 	rules, filters := r.count(list)
-	d.UsageRules = append(make([]UsageRule, 0, len(d.UsageRules)+rules), d.UsageRules...)
-	all := make([]Filter, 0, filters)
+	d.UsageRules = slices.Grow(d.UsageRules, rules)
+	d.filters = slices.Grow(d.filters, filters)
 	r.each(list, "ContentKeyUsageRule", func(e *xmltree.Element) {
 		u := UsageRule{kid: e.Attr("kid"), IntendedTrackType: attr(e, "intendedTrackType")}
 		u.KID = value(u.kid)
-		from := len(all)
+		from := len(d.filters)
 		for c := e.FirstChild(); c != nil; c = c.Next() {
 			if r.space(c) == cpixSpace {
-				all = append(all, Filter{Kind: filterKind(c.Local()), el: c})
+				d.filters = append(d.filters, Filter{Kind: filterKind(c.Local()), el: c})
 			}
 		}
-		u.Filters = all[from:len(all):len(all)]
+		u.Filters = slices.Clip(d.filters[from:])
 		d.UsageRules = append(d.UsageRules, u)
 	})
 }

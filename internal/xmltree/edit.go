@@ -37,18 +37,19 @@ func (e *edit) removes() bool {
 // Edit returns an empty list of changes to d with room for n.
 func (d *Doc) Edit(n int) *Edits {
 	ed := new(Edits)
-	ed.Reset(d, n)
+	ed.Reset(d)
+	ed.Grow(n)
 	return ed
 }
 
 // maxKept is how many edits a list that is reset has memory for.
 const maxKept = 2048
 
-// Reset makes ed an empty list of changes to d with room for n, in the memory
-// that it has.
-func (ed *Edits) Reset(d *Doc, n int) {
-	ed.doc, ed.list = d, reuse.Grow(reuse.Slice(ed.list, maxKept), n)
-}
+// Reset makes ed an empty list of changes to d, in the memory that it has.
+func (ed *Edits) Reset(d *Doc) { ed.doc, ed.list = d, reuse.Slice(ed.list, maxKept) }
+
+// Grow makes room for n more changes.
+func (ed *Edits) Grow(n int) { ed.list = slices.Grow(ed.list, n) }
 
 // ErrOverlap reports two changes to the same bytes. What is taken out of a
 // part that is replaced anyway is no change of its own.

@@ -30,7 +30,7 @@ func TestReuse(t *testing.T) {
 		if doc.Len() != fresh.Len() || strings.Join(doc.Spaces(), " ") != strings.Join(fresh.Spaces(), " ") {
 			t.Errorf("%.40s: %d elements, spaces %q; want %d, %q", src, doc.Len(), doc.Spaces(), fresh.Len(), fresh.Spaces())
 		}
-		edits.Reset(&doc, 1)
+		edits.Reset(&doc)
 		got, err := addOne(&doc, &edits)
 		want, wantErr := addOne(fresh, fresh.Edit(1))
 		if got != want || err != nil || wantErr != nil {
@@ -56,7 +56,7 @@ func TestReuseAllocatesNothing(t *testing.T) {
 		if err := doc.Parse(src); err != nil {
 			t.Fatal(err)
 		}
-		edits.Reset(&doc, 1)
+		edits.Reset(&doc)
 		edits.Remove(doc.Root().FirstChild())
 	})
 	if n != 0 {
