@@ -38,7 +38,7 @@ func TestImports(t *testing.T) {
 		"internal/xmltree":  {"internal/b64", "internal/reuse"},
 		"cpix":              {"contentkey", "internal/b64", "internal/reuse", "internal/xmltree"},
 		"drm":               {"contentkey", "internal/b64"},
-		"speke":             {"contentkey", "cpix", "drm"},
+		"speke":             {"contentkey", "cpix", "drm", "internal/reuse"},
 		"encryptor":         {"contentkey", "cpix", "drm", "internal/xmltree"},
 		"internal/keystore": {"contentkey"},
 		"internal/kidrule":  {"contentkey"},

@@ -128,7 +128,7 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // keys are encrypted to its recipients, which must be those of
 // [Request.Recipients]. It can be called once. What it changes is listed in
 // docs/conformance.md under S2-ECHO-12; all else comes back byte for byte. The
-// answer is written to r.Room if that is long enough.
+// bytes are in the memory of the request: see [Request.Reset].
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
 	if r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")
@@ -177,7 +177,7 @@ func (r *Request) begin(grants []Grant, signaling []drm.Signaling) error {
 	if len(grants) != len(r.Keys) || len(signaling) != len(r.Systems) {
 		return errors.New("answer does not fit the request")
 	}
-	d := r.doc
+	d := &r.doc
 	d.Edit(r.editCount())
 	if r.Profile != V10 {
 		d.RemoveID()
@@ -193,11 +193,13 @@ func (r *Request) finish(signaling []drm.Signaling) ([]byte, error) {
 	for i := range signaling {
 		r.answerSystem(i, &signaling[i])
 	}
-	return r.doc.AppendTo(r.Room[:0])
+	var err error
+	r.answer, err = r.doc.AppendTo(r.answer[:0])
+	return r.answer, err
 }
 
 // Document returns the document of the request, to be read and not changed.
-func (r *Request) Document() *cpix.Document { return r.doc }
+func (r *Request) Document() *cpix.Document { return &r.doc }
 
 func (r *Request) addIV(i int, g *Grant) {
 	if r.Keys[i].AddIV && !g.NoIV {
@@ -324,7 +326,7 @@ func signalValue(kind cpix.Kind, s *drm.Signaling) []byte {
 
 // Answer is what a key provider returns for a request.
 type Answer struct {
-	Body    []byte           // the caller's; its memory may be used again
+	Body    []byte           // perhaps in the memory of the request, see Request.Reset
 	KIDs    []contentkey.KID // of the content keys, in document order
 	Created int              // how many of them are new
 

@@ -51,9 +51,9 @@ func (r *Request) checkContract(p *Policy) error {
 	periods := r.indexPeriods()
 	if len(rules) > 0 {
 		// Nearly every key has one use; these share an array.
-		few := make([]Use, len(r.Keys))
+		r.uses = append(r.uses, make([]Use, len(r.Keys))...)
 		for i := range r.Keys {
-			r.Keys[i].Uses = few[i : i : i+1]
+			r.Keys[i].Uses = r.uses[i : i : i+1]
 		}
 	}
 	for i := range rules {
@@ -247,7 +247,8 @@ type place struct{ period, label string }
 // checkLabels holds S2-CON-01, -02 and -10: a label occurs once per period,
 // and nothing stands beside ALL in its period.
 func checkLabels(rules []cpix.UsageRule) error {
-	places := make([]place, 0, len(rules))
+	var few [shortList]place
+	places := few[:0]
 	for i := range rules {
 		u := &rules[i]
 		before := len(places)

@@ -9,6 +9,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/cpix"
 	"spekeasy/drm"
+	"spekeasy/internal/reuse"
 )
 
 // Policy is what a key provider offers to one customer. The zero value
@@ -45,7 +46,8 @@ func (p *Policy) systems(profile Profile) []drm.System {
 	return p.V2
 }
 
-// Request is a key request that passed all checks.
+// Request is a key request that passed all checks. Whoever answers many can
+// have one Request parse one after another, in the same memory.
 type Request struct {
 	Profile   Profile
 	ContentID string
@@ -53,12 +55,31 @@ type Request struct {
 	Keys      []Key             // one per ContentKey, in document order
 	Systems   []System          // one per DRMSystem, in document order
 
-	// Room is where [Request.Answer] writes, as far as it is long enough. It
-	// is for servers that use memory again; nil is fine.
-	Room []byte
-
-	doc    *cpix.Document
+	doc    cpix.Document
 	output *Output
+	uses   []Use  // of the keys, which have parts of it
+	answer []byte // what Answer returned
+}
+
+// What a request that is reset has memory for.
+const (
+	maxKept       = 1024      // keys, systems, uses
+	maxKeptAnswer = 256 << 10 // bytes
+)
+
+// Reset makes r an empty request, which keeps its memory for the next one that
+// it parses, unless that is unusually much. Whatever else refers to this
+// memory is cleared and must not be used any more: the slices of r, its
+// document, and the answer's bytes. Texts are good for ever.
+func (r *Request) Reset() {
+	r.doc.Reset()
+	*r = Request{
+		Keys:    reuse.Slice(r.Keys, maxKept),
+		Systems: reuse.Slice(r.Systems, maxKept),
+		doc:     r.doc,
+		uses:    reuse.Slice(r.uses, maxKept),
+		answer:  reuse.Slice(r.answer, maxKeptAnswer),
+	}
 }
 
 // Key is one content key that is asked for.
@@ -87,27 +108,38 @@ type System struct {
 // docs/conformance.md, section "Order of checks", so that the first fault in
 // that order is the one reported. Every error is an [*Error].
 func ParseRequest(h http.Header, body []byte, policy *Policy) (*Request, error) {
+	r := new(Request)
+	if err := r.Parse(h, body, policy); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Parse is [ParseRequest] into the memory of the request before, which it
+// resets; see [Request.Reset]. Neither body nor its memory is kept. After an
+// error r is not to be used but to be reset, or to parse another request.
+func (r *Request) Parse(h http.Header, body []byte, policy *Policy) error {
+	r.Reset()
 	profile, err := profileOf(h)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	doc, err := cpix.Parse(body)
-	if err != nil {
-		return nil, invalid(textMalformed, err)
+	if err := r.doc.Parse(body); err != nil {
+		return invalid(textMalformed, err)
 	}
 	if profile == V20 || profile == V21 {
-		if err := checkContentID(doc.ContentID, textMissingContentID, textLongContentID); err != nil {
-			return nil, err
+		if err := checkContentID(r.doc.ContentID, textMissingContentID, textLongContentID); err != nil {
+			return err
 		}
 	}
-	if profile, err = checkVersion(profile, doc); err != nil {
-		return nil, err
+	if profile, err = checkVersion(profile, &r.doc); err != nil {
+		return err
 	}
-	r := &Request{Profile: profile, ContentID: doc.ContentID, doc: doc, output: &policy.Output}
+	r.Profile, r.ContentID, r.output = profile, r.doc.ContentID, &policy.Output
 	if profile == V10 {
-		r.ContentID = doc.ID
-		if err := checkContentID(doc.ID, textMissingID, textLongID); err != nil {
-			return nil, err
+		r.ContentID = r.doc.ID
+		if err := checkContentID(r.doc.ID, textMissingID, textLongID); err != nil {
+			return err
 		}
 	}
 	for _, check := range [...]func(*Request, *Policy) error{
@@ -120,10 +152,10 @@ func ParseRequest(h http.Header, body []byte, policy *Policy) (*Request, error) 
 		(*Request).checkPolicy,
 	} {
 		if err := check(r, policy); err != nil {
-			return nil, r.refused(err)
+			return r.refused(err)
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // refused adds to an error what was asked for.
@@ -182,7 +214,7 @@ func (r *Request) checkLists(*Policy) error {
 
 // checkKeys reads the ContentKey elements (S2-ERR-33, -13, then -14).
 func (r *Request) checkKeys(*Policy) error {
-	r.Keys = make([]Key, len(r.doc.ContentKeys))
+	r.Keys = append(r.Keys, make([]Key, len(r.doc.ContentKeys))...)
 	for i := range r.doc.ContentKeys {
 		k := &r.doc.ContentKeys[i]
 		var err error
@@ -296,7 +328,7 @@ func (r *Request) checkSystems(p *Policy) error {
 		}
 	}
 	offered := p.systems(r.Profile)
-	r.Systems = make([]System, len(r.doc.DRMSystems))
+	r.Systems = append(r.Systems, make([]System, len(r.doc.DRMSystems))...)
 	for i := range r.doc.DRMSystems {
 		e, s := &r.doc.DRMSystems[i], &r.Systems[i]
 		kid, err := parseUUID(e.KID, "DRMSystem@kid")

@@ -27,7 +27,9 @@ import (
 )
 
 // Provider answers a key request that passed all checks. Refusals that the
-// encryptor should hear are a [*speke.Error].
+// encryptor should hear are a [*speke.Error]. The memory of req serves the
+// next request soon, so that neither the provider nor its answer, but for the
+// body, may keep any of it except texts.
 type Provider interface {
 	Provide(ctx context.Context, t *tenant.Tenant, req *speke.Request) (*speke.Answer, error)
 }
@@ -68,7 +70,7 @@ type Server struct {
 	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
 	bodies    sync.Pool // of *bytes.Buffer
-	answers   sync.Pool // of *[]byte
+	requests  sync.Pool // of *speke.Request
 }
 
 // New returns a server. userAgent names the key provider in answers
@@ -76,7 +78,7 @@ type Server struct {
 func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
 	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
-	s.answers.New = func() any { return new([]byte) }
+	s.requests.New = func() any { return new(speke.Request) }
 	for _, route := range Routes() {
 		s.mux.HandleFunc(route.Path, s.handler(route))
 	}
@@ -222,8 +224,14 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 		return err
 	}
 	defer branded.Leave()
-	req, err := speke.ParseRequest(r.Header, body, &t.Policy)
-	if err != nil {
+	// What a request was read into, and its answer written, serves the next
+	// one once the answer has left. Of all that, others keep texts only.
+	req := s.requests.Get().(*speke.Request)
+	defer func() {
+		req.Reset()
+		s.requests.Put(req)
+	}()
+	if err := req.Parse(r.Header, body, &t.Policy); err != nil {
 		return err
 	}
 	noted.profile = req.Profile.String()
@@ -240,16 +248,10 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 			return err
 		}
 	}
-	room := s.answers.Get().(*[]byte)
-	defer s.answers.Put(room)
-	req.Room = *room
 	answer, err := s.provider.Provide(ctx, t, req)
 	if err != nil {
 		rec.KIDs = req.KIDs()
 		return err
-	}
-	if cap(answer.Body) > cap(*room) && cap(answer.Body) <= maxRoom {
-		*room = answer.Body[:0]
 	}
 	setDelivered(rec, req, answer)
 	if err := s.audit.Record(ctx, rec); err != nil {
@@ -276,9 +278,6 @@ func (s *Server) answerVendor(ctx context.Context, w http.ResponseWriter, r *htt
 
 // firstOf bounds a line of the log; the audit log has all.
 func firstOf(kids []contentkey.KID) []contentkey.KID { return kids[:min(len(kids), 8)] }
-
-// maxRoom is how much memory of an answer, in bytes, is kept for the next.
-const maxRoom = 256 << 10
 
 // encryptor finds out who asks for keys, and whether they may. Every way to a
 // key begins here.
