@@ -37,7 +37,7 @@ func TestImports(t *testing.T) {
 		"internal/reuse":    {},
 		"internal/xmltree":  {"internal/b64", "internal/reuse"},
 		"cpix":              {"contentkey", "internal/b64", "internal/reuse", "internal/xmltree"},
-		"drm":               {"contentkey", "internal/b64"},
+		"drm":               {"contentkey", "internal/b64", "internal/reuse"},
 		"speke":             {"contentkey", "cpix", "drm", "internal/reuse"},
 		"encryptor":         {"contentkey", "cpix", "drm", "internal/xmltree"},
 		"internal/keystore": {"contentkey"},

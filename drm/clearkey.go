@@ -46,7 +46,7 @@ func (CommonPSSH) Signal(t *Track, want Fields) (Signaling, error) {
 		n += psshElementLen(boxLen)
 	}
 	var s Signaling
-	b := make([]byte, 0, n)
+	b := t.Room.take(n)
 	if want&PSSH != 0 {
 		b = append(b, box...)
 		s.PSSH = tail(b, 0)
@@ -110,7 +110,7 @@ func (c ClearKeyDASH) Signal(t *Track, want Fields) (Signaling, error) {
 	if want&c.Fields() == 0 {
 		return Signaling{}, nil
 	}
-	b := make([]byte, 0, len(start)+len(c.LicenseURL)+len(end))
+	b := t.Room.take(len(start) + len(c.LicenseURL) + len(end))
 	b = append(b, start...)
 	b = appendXMLText(b, c.LicenseURL)
 	b = append(b, end...)

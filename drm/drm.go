@@ -65,6 +65,10 @@ type Track struct {
 	Key       contentkey.Value  // PlayReady's CHECKSUM is computed from it
 	IV        contentkey.IV     // the IV that the encryptor will use; all zero is an IV too
 	Scheme    contentkey.Scheme // the scheme that the encryptor will use
+
+	// Room is where signaling is written, which then is good until the
+	// room's Reset. nil is fine: then it has memory of its own.
+	Room *Room
 }
 
 // Format hides the key, also from a verb that does not fit.
@@ -75,8 +79,8 @@ func (t Track) Format(f fmt.State, _ rune) {
 // Signaling is what players of one system need for one content key. A member
 // is nil or empty when it was not asked for or when the system has no such
 // value. All texts are raw: whoever writes them into CPIX encodes them.
-// The caller owns the bytes; members never overlap, and appending to one does
-// not reach another.
+// The caller owns the bytes, or the track's Room does; members never overlap,
+// and appending to one does not reach another.
 type Signaling struct {
 	PSSH              []byte // one whole pssh box
 	ContentProtection []byte // XML fragment, UTF-8, namespaces declared inside

@@ -102,7 +102,7 @@ func (f FairPlay) Signal(t *Track, want Fields) (Signaling, error) {
 		return Signaling{}, schemeError(f, t.Scheme)
 	}
 	var scratch [512]byte
-	u := uriSystem{method: methodSampleAES, format: fairPlayKeyFormat}
+	u := uriSystem{method: methodSampleAES, format: fairPlayKeyFormat, room: t.Room}
 	if want&(HLS|KeyURI) != 0 {
 		var err error
 		if u.uri, err = f.appendURI(scratch[:0], t); err != nil {

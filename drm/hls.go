@@ -69,6 +69,7 @@ type uriSystem struct {
 	attr     string // attrKeyID, attrIV or ""
 	attrData [16]byte
 	format   string // KEYFORMAT
+	room     *Room
 }
 
 // signal makes the whole attribute list, which SPEKE v2 wants, and its parts,
@@ -94,7 +95,7 @@ func (u *uriSystem) signal(want Fields) Signaling {
 	}
 
 	var s Signaling
-	b := make([]byte, 0, n)
+	b := u.room.take(n)
 	if want&HLS != 0 {
 		b = append(b, "METHOD="...)
 		b = append(b, u.method...)

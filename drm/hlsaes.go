@@ -160,7 +160,7 @@ func (h HLSAES128) signal(system, method string, t *Track, want Fields) (Signali
 	uri = append(uri, '/')
 	uri = t.KID.AppendText(uri)
 
-	u := uriSystem{method: method, uri: uri, format: hlsKeyFormat}
+	u := uriSystem{method: method, uri: uri, format: hlsKeyFormat, room: t.Room}
 	if h.IV {
 		u.attr, u.attrData = attrIV, t.IV
 	}

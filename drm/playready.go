@@ -246,7 +246,7 @@ func (p PlayReady) around(box []byte, t *Track, want Fields) Signaling {
 
 	var s Signaling
 	text := base64Once{raw: object}
-	b := make([]byte, 0, n)
+	b := t.Room.take(n)
 	if want&PSSH != 0 {
 		b = append(b, box...)
 		s.PSSH = tail(b, 0)

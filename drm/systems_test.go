@@ -261,8 +261,8 @@ func TestNoKeyInSignaling(t *testing.T) {
 	}
 }
 
-// TestSignalAllocations keeps the hot path lean: one buffer per call, and two
-// more for the AES of PlayReady's checksum.
+// TestSignalAllocations keeps the hot path lean: one buffer per call, none in
+// a room, and two more for the AES of PlayReady's checksum.
 func TestSignalAllocations(t *testing.T) {
 	v1, v2 := systems(t, complete)
 	for _, s := range append(v1, v2...) {
@@ -278,6 +278,11 @@ func TestSignalAllocations(t *testing.T) {
 			}
 			if got := testing.AllocsPerRun(100, func() { _, _ = s.Signal(track, allFields) }); got > limit {
 				t.Errorf("%s, %s: %v allocations", s.Name(), scheme, got)
+			}
+			var room drm.Room
+			track.Room = &room
+			if got := testing.AllocsPerRun(100, func() { _, _ = s.Signal(track, allFields); room.Reset() }); got > limit-1 {
+				t.Errorf("%s, %s: %v allocations in a room", s.Name(), scheme, got)
 			}
 		}
 	}

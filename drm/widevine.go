@@ -111,7 +111,7 @@ func (w Widevine) Around(box []byte, t *Track, want Fields) Signaling {
 
 	var s Signaling
 	text := base64Once{raw: box}
-	b := make([]byte, 0, n)
+	b := t.Room.take(n)
 	if want&PSSH != 0 {
 		b = append(b, box...)
 		s.PSSH = tail(b, 0)
