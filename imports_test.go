@@ -50,7 +50,7 @@ func TestImports(t *testing.T) {
 			"internal/tenant", "internal/upstream", "internal/xmltree", "speke"},
 		"internal/requestid":   {},
 		"internal/limit":       {},
-		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
+		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/reuse", "internal/tenant", "speke"},
 		"internal/binding":     {"internal/gateway", "contentkey", "drm", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant"},
 		"internal/vendorsim":   {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/xmltree", "speke"},
 		"internal/audit":       {"contentkey"},

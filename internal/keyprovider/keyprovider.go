@@ -11,17 +11,21 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
+	"sync"
 	"time"
 
 	"spekeasy/contentkey"
 	"spekeasy/drm"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kidrule"
+	"spekeasy/internal/reuse"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
 )
 
-// Keys is what this package needs of the keystore.
+// Keys is what this package needs of the keystore. Texts of ask may be kept,
+// the rest of it serves the next request.
 type Keys interface {
 	Obtain(ctx context.Context, ask *keystore.Ask) ([]keystore.Key, error)
 }
@@ -31,6 +35,7 @@ type Local struct {
 	keys    Keys
 	now     func() time.Time
 	sealers *Sealers
+	works   sync.Pool // of *work
 }
 
 // Options are the optional settings of [New].
@@ -42,7 +47,34 @@ type Options struct {
 
 // New returns a key provider. random is the source of document keys and IVs.
 func New(keys Keys, random io.Reader, now func() time.Time, o Options) *Local {
-	return &Local{keys: keys, now: now, sealers: NewSealers(random, now, o.SealFor)}
+	l := &Local{keys: keys, now: now, sealers: NewSealers(random, now, o.SealFor)}
+	l.works.New = func() any { return new(work) }
+	return l
+}
+
+// work is the memory in which one answer is worked out and which then serves
+// the next one. None of it leaves Provide.
+type work struct {
+	question  question
+	grants    []speke.Grant
+	track     drm.Track
+	signaling []drm.Signaling
+	room      drm.Room
+}
+
+// maxKept is how many entries of a list are kept for the next answer.
+const maxKept = 1024
+
+// reset clears everything, content keys above all.
+func (w *work) reset() {
+	w.question.reset()
+	w.room.Reset()
+	*w = work{
+		question:  w.question,
+		grants:    reuse.Slice(w.grants, maxKept),
+		signaling: reuse.Slice(w.signaling, maxKept),
+		room:      w.room,
+	}
 }
 
 // Provide answers one request for one tenant. Refusals are a [*speke.Error];
@@ -53,7 +85,12 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 	if err != nil {
 		return nil, err
 	}
-	ask, err := Question(t, req)
+	w := l.works.Get().(*work)
+	defer func() {
+		w.reset()
+		l.works.Put(w)
+	}()
+	ask, err := w.question.put(t, req)
 	if err != nil {
 		return nil, err
 	}
@@ -61,15 +98,13 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 	if err != nil {
 		return nil, refusal(err)
 	}
-	grants := make([]speke.Grant, len(keys))
 	for i := range keys {
-		grants[i] = speke.Grant{KID: keys[i].KID, Value: keys[i].Value, IV: keys[i].IV}
+		w.grants = append(w.grants, speke.Grant{KID: keys[i].KID, Value: keys[i].Value, IV: keys[i].IV})
 	}
-	signaling, err := signal(req, grants)
-	if err != nil {
+	if err := w.signal(req); err != nil {
 		return nil, err
 	}
-	body, err := req.Answer(grants, signaling, sealer)
+	body, err := req.Answer(w.grants, w.signaling, sealer)
 	if err != nil {
 		return nil, fmt.Errorf("content %q: %w", req.ContentID, err)
 	}
@@ -89,45 +124,62 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 // Question puts the request to the keystore: under which key ID each key is
 // kept, and what for. The error is a [*speke.Error].
 func Question(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
-	ask := &keystore.Ask{
+	return new(question).put(t, req)
+}
+
+// question is what is put to the keystore. The lists of all keys share arrays.
+type question struct {
+	ask     keystore.Ask
+	uses    []keystore.Use
+	systems []string
+}
+
+func (q *question) reset() {
+	*q = question{
+		ask:     keystore.Ask{Wants: reuse.Slice(q.ask.Wants, maxKept)},
+		uses:    reuse.Slice(q.uses, maxKept),
+		systems: reuse.Slice(q.systems, maxKept),
+	}
+}
+
+// put fills in an empty question.
+func (q *question) put(t *tenant.Tenant, req *speke.Request) (*keystore.Ask, error) {
+	q.ask = keystore.Ask{
 		Tenant: t.ID, ContentID: req.ContentID, Profile: req.Profile.String(), Scheme: req.Scheme,
-		Source: t.Source, Reuse: t.Reuse, Admit: t.NewKeys, Wants: make([]keystore.Want, len(req.Keys)),
+		Source: t.Source, Reuse: t.Reuse, Admit: t.NewKeys, Wants: append(q.ask.Wants, make([]keystore.Want, len(req.Keys))...),
 	}
 	for i := range req.Keys {
-		k, w := &req.Keys[i], &ask.Wants[i]
+		k, w := &req.Keys[i], &q.ask.Wants[i]
 		w.Requested, w.KID, w.IV, w.HasIV = k.KID, k.KID, k.IV, k.HasIV
 	}
-	addUses(ask.Wants, req.Keys)
-	addSystems(ask.Wants, req.Systems)
+	q.addUses(req.Keys)
+	q.addSystems(req.Systems)
 	if !t.KIDRule.IsAsAsked() {
-		return ask, override(ask, t.KIDRule, req)
+		return &q.ask, override(&q.ask, t.KIDRule, req)
 	}
-	return ask, nil
+	return &q.ask, nil
 }
 
-// addUses says what each key is for. The lists of all keys share an array.
-func addUses(wants []keystore.Want, keys []speke.Key) {
-	n := 0
+// addUses says what each key is for.
+func (q *question) addUses(keys []speke.Key) {
 	for i := range keys {
-		n += len(keys[i].Uses)
-	}
-	all := make([]keystore.Use, 0, n)
-	for i := range keys {
-		from := len(all)
+		from := len(q.uses)
 		for _, u := range keys[i].Uses {
-			all = append(all, keystore.Use(u))
+			q.uses = append(q.uses, keystore.Use(u))
 		}
-		wants[i].Uses = all[from:len(all):len(all)]
+		q.ask.Wants[i].Uses = slices.Clip(q.uses[from:])
 	}
 }
 
-// addSystems says which systems each key is signaled for. The lists share an
-// array as long as all are of one length, as they are in nearly every request.
-func addSystems(wants []keystore.Want, systems []speke.System) {
+// addSystems says which systems each key is signaled for. The lists fit into
+// their array as long as all are of one length, as they are in nearly every
+// request.
+func (q *question) addSystems(systems []speke.System) {
+	wants := q.ask.Wants
 	each := (len(systems) + len(wants) - 1) / len(wants)
-	all := make([]string, each*len(wants))
+	q.systems = append(q.systems, make([]string, each*len(wants))...)
 	for i := range wants {
-		wants[i].Systems = all[i*each : i*each : (i+1)*each]
+		wants[i].Systems = q.systems[i*each : i*each : (i+1)*each]
 	}
 	for i := range systems {
 		w := &wants[systems[i].Key]
@@ -160,19 +212,19 @@ func override(ask *keystore.Ask, rule kidrule.Rule, req *speke.Request) error {
 }
 
 // signal has every system of the request signal its key.
-func signal(req *speke.Request, grants []speke.Grant) ([]drm.Signaling, error) {
-	out := make([]drm.Signaling, len(req.Systems))
-	track := &drm.Track{ContentID: req.ContentID, Scheme: req.Scheme}
+func (w *work) signal(req *speke.Request) error {
+	w.track = drm.Track{ContentID: req.ContentID, Scheme: req.Scheme, Room: &w.room}
 	for i := range req.Systems {
 		s := &req.Systems[i]
-		g := &grants[s.Key]
-		track.KID, track.Key, track.IV = g.KID, g.Value, req.TrackIV(s.Key, g.IV)
-		var err error
-		if out[i], err = s.Signal(track, s.Want); err != nil {
-			return nil, fmt.Errorf("%s signaling of key ID %s: %w", s.Name(), g.KID, err)
+		g := &w.grants[s.Key]
+		w.track.KID, w.track.Key, w.track.IV = g.KID, g.Value, req.TrackIV(s.Key, g.IV)
+		signaling, err := s.Signal(&w.track, s.Want)
+		if err != nil {
+			return fmt.Errorf("%s signaling of key ID %s: %w", s.Name(), g.KID, err)
 		}
+		w.signaling = append(w.signaling, signaling)
 	}
-	return out, nil
+	return nil
 }
 
 // refusal turns what the keystore refuses by policy into an answer for the

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,7 +37,13 @@ type keys struct {
 }
 
 func (k *keys) Obtain(_ context.Context, ask *keystore.Ask) ([]keystore.Key, error) {
-	k.asked = append(k.asked, ask)
+	asked := *ask
+	asked.Wants = slices.Clone(ask.Wants)
+	for i := range asked.Wants {
+		w := &asked.Wants[i]
+		w.Uses, w.Systems = slices.Clone(w.Uses), slices.Clone(w.Systems)
+	}
+	k.asked = append(k.asked, &asked)
 	if k.err != nil {
 		return nil, k.err
 	}
