@@ -3,6 +3,7 @@ package server_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -224,11 +225,12 @@ type serverOptions struct {
 	now      func() time.Time
 	provider keyprovider.Options
 	recorder server.Recorder // by default files in a directory of its own
+	dir      string          // for all files; by default one of its own
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
 	t.Helper()
-	dir := t.TempDir()
+	dir := cmp.Or(o.dir, t.TempDir())
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
 	if err != nil {
 		t.Fatal(err)
