@@ -114,12 +114,8 @@ type HDCP struct {
 func (d *Document) SetValue(i int, v *contentkey.Value, hdcp *HDCP) {
 	k := &d.ContentKeys[i]
 	c, p := own(k.el), d.prefix(k.el, &d.pskc)
-	if w := &d.plain; w.cpix != c || w.pskc != p { // all keys of a document are spelled alike, as a rule
-		*w = plainTags{
-			cpix: c, pskc: p,
-			before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
-			after:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
-		}
+	if d.plain.cpix != c || d.plain.pskc != p { // all keys of a document are spelled alike, as a rule
+		d.plain = newPlainTags(c, p)
 	}
 	d.setData(k, hdcp, xmltree.Piece{Before: d.plain.before, Body: v[:], After: d.plain.after})
 }
@@ -129,6 +125,17 @@ type plainTags struct {
 	cpix, pskc    string
 	before, after string
 }
+
+func newPlainTags(c, p string) plainTags {
+	return plainTags{
+		cpix: c, pskc: p,
+		before: "<" + c + "Data><" + p + "Secret><" + p + "PlainValue>",
+		after:  "</" + p + "PlainValue></" + p + "Secret></" + c + "Data>",
+	}
+}
+
+// usualTags are those of nearly every document.
+var usualTags = newPlainTags("cpix:", "pskc:")
 
 // setData puts the Data element in place: over one that came empty with the
 // request, or else at the end of the ContentKey.

@@ -46,6 +46,7 @@ func (d *Document) Parse(data []byte) error {
 	}
 	d.pskc = namespace{name: NamespacePSKC, usual: "pskc"}
 	d.enc = namespace{name: NamespaceXENC, usual: "enc"}
+	d.plain = usualTags
 	r := reader{doc: d}
 	for i, name := range d.tree.Spaces() {
 		switch name {

@@ -126,6 +126,7 @@ func newExchange(ctx context.Context, c *benchCase) *exchange {
 		panic(err) // the URL is good
 	}
 	r.Header, r.ContentLength, r.Body = h, int64(len(e.body)), io.NopCloser(&e.reader)
+	r.RemoteAddr = "192.0.2.1:40000"
 	e.request = *r
 	return e
 }
