@@ -198,7 +198,7 @@ func (d *Document) setAttr(e *xmltree.Element, name, value string) {
 
 // DeclarePSKC declares the PSKC namespace on the root unless some prefix is
 // bound to it there (S2-PAY-04).
-func (d *Document) DeclarePSKC() { d.prefix(d.tree.Root(), &d.pskc) }
+func (d *Document) DeclarePSKC() { d.findPrefix(d.tree.Root(), &d.pskc) }
 
 // RemoveID takes CPIX@id away, which SPEKE v2 answers must not have
 // (S2-PAY-03).
