@@ -4,8 +4,8 @@ import "os"
 
 // headroomBytes is how much more garbage than the server's own memory may
 // gather before it is collected. The server lives in some 2 MB, so that the
-// collector by itself would run after each 4 MB, that is every hundred
-// requests, and take a third of the time.
+// collector by itself would run after each 4 MB, that is every thousand
+// requests.
 const headroomBytes = 10 << 20
 
 // gcHeadroom returns memory that the garbage collector counts as in use and
