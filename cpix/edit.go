@@ -8,8 +8,15 @@ import (
 	"spekeasy/internal/xmltree"
 )
 
-// Edit makes room for about n edits. It is optional.
-func (d *Document) Edit(n int) { d.edits.Grow(n) }
+// Edit begins anew: it forgets the edits that were queued and makes room for
+// about n. It is optional.
+func (d *Document) Edit(n int) {
+	d.edits.Reset(&d.tree)
+	d.edits.Grow(n)
+	d.pskc = namespace{name: NamespacePSKC, usual: "pskc"}
+	d.enc = namespace{name: NamespaceXENC, usual: "enc"}
+	d.plain = usualTags
+}
 
 // Bytes returns the document with all queued edits made. Without edits that
 // is the document as it was parsed, to the byte. The error says that two

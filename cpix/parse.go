@@ -44,9 +44,7 @@ func (d *Document) Parse(data []byte) error {
 	if err := d.tree.Parse(string(data)); err != nil {
 		return err
 	}
-	d.pskc = namespace{name: NamespacePSKC, usual: "pskc"}
-	d.enc = namespace{name: NamespaceXENC, usual: "enc"}
-	d.plain = usualTags
+	d.Edit(0)
 	r := reader{doc: d}
 	for i, name := range d.tree.Spaces() {
 		switch name {

@@ -126,9 +126,9 @@ func (r *Request) TrackIV(i int, stored contentkey.IV) contentkey.IV {
 // Answer splices the grants, one per key, and the signaling, one per system,
 // into the request and returns the answer's body. With a sealer the content
 // keys are encrypted to its recipients, which must be those of
-// [Request.Recipients]. It can be called once. What it changes is listed in
-// docs/conformance.md under S2-ECHO-12; all else comes back byte for byte. The
-// bytes are in the memory of the request: see [Request.Reset].
+// [Request.Recipients]. What it changes is listed in docs/conformance.md under
+// S2-ECHO-12; all else comes back byte for byte. The bytes are in the memory
+// of the request, see [Request.Reset], and another answer takes their place.
 func (r *Request) Answer(grants []Grant, signaling []drm.Signaling, sealer *cpix.Sealer) ([]byte, error) {
 	if r.Encrypted() != (sealer != nil) {
 		return nil, errors.New("answer does not fit the request")

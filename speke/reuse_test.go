@@ -44,6 +44,27 @@ func TestReuse(t *testing.T) {
 	}
 }
 
+// Whatever came of an answer, a second one to the same request has nothing of
+// the first: a gateway asks the next upstream when an answer does not fit.
+func TestAnswerAgain(t *testing.T) {
+	body := []byte(strings.ReplaceAll(tracks(2), "<c:PSSH/>", "<c:PSSH></c:PSSH>"))
+	var r speke.Request
+	if err := r.Parse(header("2.0"), body, policy(t)); err != nil {
+		t.Fatal(err)
+	}
+	first := grants(&r)
+	for i := range first {
+		first[i].KID[0], first[i].Value[0] = 0xee, 0xee
+	}
+	if _, _, err := answer(&r, first, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, _, err := answer(&r, grants(&r), nil)
+	if want, _ := mustAnswer(t, "2.0", string(body)); got != want || err != nil {
+		t.Errorf("%v, answer\n%s\nwant\n%s", err, got, want)
+	}
+}
+
 // tracks is a request for that many keys with a track and a Widevine box
 // each.
 func tracks(keys int) string {

@@ -98,8 +98,9 @@ func (l *Local) Provide(ctx context.Context, t *tenant.Tenant, req *speke.Reques
 	if err != nil {
 		return nil, refusal(err)
 	}
+	w.grants = append(w.grants, make([]speke.Grant, len(keys))...)
 	for i := range keys {
-		w.grants = append(w.grants, speke.Grant{KID: keys[i].KID, Value: keys[i].Value, IV: keys[i].IV})
+		w.grants[i] = speke.Grant{KID: keys[i].KID, Value: keys[i].Value, IV: keys[i].IV}
 	}
 	if err := w.signal(req); err != nil {
 		return nil, err
