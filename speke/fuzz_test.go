@@ -2,6 +2,7 @@ package speke_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,7 +18,7 @@ import (
 // FuzzParseRequest holds that no header and body make the package panic, that
 // every refusal is one of SPEKE with status 422, and that whatever is accepted
 // can be answered with a document that our own encryptor finds nothing wrong
-// with.
+// with. In the memory of another request all of it is the same.
 func FuzzParseRequest(f *testing.F) {
 	files, err := filepath.Glob("../testdata/exchange/*.txtar")
 	if err != nil || len(files) < 100 {
@@ -45,6 +46,13 @@ func FuzzParseRequest(f *testing.F) {
 	p := policy(f)
 	f.Fuzz(func(t *testing.T, version, body string) {
 		r, err := speke.ParseRequest(header(version), []byte(body), p)
+		var used speke.Request
+		if err := used.Parse(header("2.0"), []byte(whole), p); err != nil {
+			t.Fatal(err)
+		}
+		if again := used.Parse(header(version), []byte(body), p); fmt.Sprint(again) != fmt.Sprint(err) {
+			t.Fatalf("in used memory %v, else %v", again, err)
+		}
 		if err != nil {
 			if e, ok := errors.AsType[*speke.Error](err); !ok || e.Status != http.StatusUnprocessableEntity || e.Text == "" || strings.ContainsAny(e.Text, "\r\n") {
 				t.Fatalf("%#v is no refusal", err)
@@ -57,6 +65,9 @@ func FuzzParseRequest(f *testing.F) {
 		text, doc, err := answer(r, grants(r), nil)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, text)
+		}
+		if again, _, err := answer(&used, grants(&used), nil); again != text || err != nil {
+			t.Fatalf("in used memory %v\n%s\nelse\n%s", err, again, text)
 		}
 		if len(doc.ContentKeys) != len(r.Keys) || len(doc.DRMSystems) != len(r.Systems) {
 			t.Fatalf("the answer has other entries\n%s", text)
