@@ -1,7 +1,13 @@
 // Package relational is what the SQL databases share.
 package relational
 
-import "io/fs"
+import (
+	"fmt"
+	"io/fs"
+
+	"spekeasy/internal/audit"
+	"spekeasy/internal/keystore"
+)
 
 // Migrations returns the scripts migrations/*.sql in order; the first makes
 // schema 1.
@@ -19,4 +25,14 @@ func Migrations(files fs.FS) ([]string, error) {
 		scripts = append(scripts, string(b))
 	}
 	return scripts, nil
+}
+
+// AuditHash reads a column into a hash of the audit log. The error is
+// [keystore.ErrCorrupt].
+func AuditHash(h *audit.Hash, column []byte) error {
+	if len(column) != len(h) {
+		return fmt.Errorf("%w: an audit hash of %d bytes", keystore.ErrCorrupt, len(column))
+	}
+	copy(h[:], column)
+	return nil
 }
