@@ -1,4 +1,5 @@
-// Package relational is what the SQL databases share.
+// Package relational is what the SQL databases share: how the scripts of
+// their schemas, a column and the positions in their lists are read.
 package relational
 
 import (
