@@ -3,7 +3,6 @@ package server_test
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
@@ -26,10 +25,9 @@ import (
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/keystore/keystoretest"
 	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
-	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
 )
 
@@ -228,30 +226,7 @@ type serverOptions struct {
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
 	t.Helper()
-	dir := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keystore.Open(t.Context(), store, kek, keystore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := keys.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	keys, _ := keystoretest.Open(t, keystore.Options{})
 	built, err := s.Build()
 	if err != nil {
 		t.Fatal(err)
@@ -261,7 +236,7 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	}
 	provider := keyprovider.New(keys, o.random, o.now, o.provider)
 	if o.recorder == nil {
-		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
+		o.recorder = openAudit(t, t.TempDir())
 	}
 	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler)).
 		WithPackagers(packager.New(keys))
