@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -22,6 +21,7 @@ import (
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/keystore/keystoretest"
+	"spekeasy/internal/logtest"
 	"spekeasy/internal/requestid"
 	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
@@ -36,24 +36,7 @@ type bench struct {
 	gate  *gateway.Gateway
 	keys  *keystore.Keystore
 	store *sqlite.DB
-	log   *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log   *logtest.Buffer
 }
 
 func newBench(t testing.TB) *bench { return newBenchAt(t, time.Now) }
@@ -61,7 +44,7 @@ func newBench(t testing.TB) *bench { return newBenchAt(t, time.Now) }
 func newBenchAt(t testing.TB, now func() time.Time) *bench {
 	t.Helper()
 	keys, store := keystoretest.Open(t, keystore.Options{})
-	b := &bench{t: t, keys: keys, store: store, log: &lockedBuffer{}}
+	b := &bench{t: t, keys: keys, store: store, log: &logtest.Buffer{}}
 	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: b.logger()})
 	t.Cleanup(func() {
 		if err := b.gate.Close(context.WithoutCancel(t.Context())); err != nil {
