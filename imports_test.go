@@ -48,6 +48,7 @@ func TestImports(t *testing.T) {
 		"internal/gateway": {"contentkey", "cpix", "drm", "encryptor", "internal/keyprovider", "internal/keystore", "internal/requestid",
 			"internal/tenant", "internal/upstream", "internal/xmltree", "speke"},
 		"internal/requestid":   {},
+		"internal/h1":          {},
 		"internal/limit":       {},
 		"internal/keyprovider": {"contentkey", "cpix", "drm", "internal/keystore", "internal/kidrule", "internal/tenant", "speke"},
 		"internal/binding":     {"internal/gateway", "contentkey", "drm", "internal/auth", "internal/keystore", "internal/kidrule", "internal/limit", "internal/tenant"},

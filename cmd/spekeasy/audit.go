@@ -24,9 +24,10 @@ func newAudit(e *env) *cobra.Command {
 		Use:   "audit",
 		Short: "Read and check the audit log",
 		Long: "Read and check the audit log: who was given which content keys, and who was refused.\n" +
-			"DIR is the directory of the log, DATA/audit by default; with --config FILE it is the one of a\n" +
-			"configuration, or the database if that alone keeps the log (audit.database: only). --store URL\n" +
-			"reads a database, with the logs of all servers that share it. Servers may be running meanwhile.",
+			"One of three names the log: DIR, its directory, which is audit in the server's data directory unless\n" +
+			"configured otherwise; --config FILE, the one of a configuration, or the database if that alone keeps\n" +
+			"the log (audit.database: only); --store URL, a database, with the logs of all servers that share it.\n" +
+			"Servers may be running meanwhile.",
 	}
 	f.add(cmd)
 	cmd.AddCommand(newAuditVerify(e, &f), newAuditQuery(e, &f), newAuditExport(e, &f))
@@ -43,6 +44,8 @@ func newAuditVerify(e *env, from *auditFlags) *cobra.Command {
 			"Whoever may write all files can write the whole chain anew. A checkpoint that is kept elsewhere\n" +
 			"finds that: the server's log has one at least every hour that brought a record, and this command\n" +
 			"prints the newest. Exits 1 when anything is not as it was written.",
+		Example: "  spekeasy audit verify data/audit\n" +
+			"  spekeasy audit verify --config spekeasy.yaml --checkpoint SEQ:HASH",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var positions []audit.Position
@@ -117,7 +120,7 @@ type auditFilter struct {
 
 func (f *auditFilter) addTimes(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.since, "since", "", "not before this `time`: RFC 3339, a date (UTC), or how long ago, such as 90m or 7d")
-	cmd.Flags().StringVar(&f.until, "until", "", "before this `time`")
+	cmd.Flags().StringVar(&f.until, "until", "", "before this `time`, as --since")
 }
 
 func (f *auditFilter) query(now time.Time) (*audit.Query, error) {
@@ -160,7 +163,7 @@ func newAuditQuery(e *env, from *auditFlags) *cobra.Command {
 	var remote clientFlags
 	cmd := &cobra.Command{
 		Use:   "query [DIR]",
-		Short: "Find records",
+		Short: "Find records by content, key ID, tenant, credential, time",
 		Long: "Print the records that match all of the flags, oldest first. The table has the first key ID of each\n" +
 			"record; --json prints the records as they were written, one per line. With --server it asks a running\n" +
 			"server's admin API, as the credential in SPEKEASY_ADMIN or --credential-file.",
@@ -182,7 +185,7 @@ func newAuditQuery(e *env, from *auditFlags) *cobra.Command {
 		},
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&remote.server, "server", "", "`URL` of a server's admin listener")
+	fl.StringVar(&remote.server, "server", "", "`URL` of a running server's admin listener, to ask that")
 	fl.StringVar(&remote.credentialFile, "credential-file", "", "`file` with NAME:PASSWORD of an admin credential")
 	fl.StringVar(&f.q.Admin, "admin", "", "`name` of the admin credential")
 	fl.StringVar(&f.q.ContentID, "content", "", "content `ID`")
@@ -203,7 +206,8 @@ func newAuditExport(e *env, from *auditFlags) *cobra.Command {
 		Short: "Print all records as JSON lines",
 		Long: "Print all records, those of the server itself included, as they were written, one JSON object per\n" +
 			"line. What comes out can be checked by `spekeasy audit verify -`; a database is rather checked itself.",
-		Args: cobra.MaximumNArgs(1),
+		Example: "  spekeasy audit export data/audit --since 30d > records.jsonl",
+		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			q, err := f.query(time.Now())
 			if err != nil {

@@ -26,10 +26,12 @@ func newBackup(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --out FILE (--recipient age1... | --passphrase-file FILE)",
 		Short: "Write all that a store keeps into one encrypted file",
-		Long: "Write data keys, content keys and bindings into one encrypted file, while servers use the store. Keys are in\n" +
-			"it as they are in the store, wrapped: to use a backup takes the KEK as well, which is not in it. Keep both,\n" +
-			"and keep them apart.\n\n" +
+		Long: "Write data keys, content keys, bindings and what the admin API stored (tenants, credentials, admins) into one\n" +
+			"encrypted file, while servers use the store. Keys are in it as they are in the store, wrapped: to use a\n" +
+			"backup takes the KEK (key encryption key) as well, which is not in it. Keep both, and keep them apart.\n\n" +
 			"The file is encrypted to age recipients (age-encryption.org; `age-keygen` makes one) or with a passphrase.",
+		Example: "  spekeasy backup --config spekeasy.yaml --out keys.age --recipient age1...\n" +
+			"  spekeasy backup verify --config spekeasy.yaml --identity identity.txt keys.age",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			to, err := ageRecipients(recipients, passphrase)
@@ -151,11 +153,12 @@ func newBackupVerify(e *env) *cobra.Command {
 	var f operatorFlags
 	var id identityFlags
 	cmd := &cobra.Command{
-		Use:   "verify FILE",
+		Use:   "verify FILE (--identity FILE | --passphrase-file FILE)",
 		Short: "Open every row of a backup without printing a key",
 		Long: "Read a backup to its end and open every data key and content key in it with the key manager of the\n" +
 			"configuration. The store is not touched.",
-		Args: cobra.ExactArgs(1),
+		Example: "  spekeasy backup verify --config spekeasy.yaml --identity identity.txt keys.age",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := id.load()
 			if err != nil {
@@ -196,13 +199,14 @@ func newRestore(e *env) *cobra.Command {
 	var f operatorFlags
 	var id identityFlags
 	cmd := &cobra.Command{
-		Use:   "restore FILE",
+		Use:   "restore FILE (--identity FILE | --passphrase-file FILE)",
 		Short: "Put a backup into an empty store of any kind",
 		Long: "Put a backup into the store of the configuration, which must be empty. It may be of another kind than the\n" +
 			"one that the backup was made of. The key manager must have the KEK of the backup.\n\n" +
 			"All of the backup is verified before anything is written. No server starts on the store until all of it\n" +
 			"is there; a restore that was interrupted is completed by repeating it.",
-		Args: cobra.ExactArgs(1),
+		Example: "  spekeasy restore --config new.yaml --identity identity.txt keys.age",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ids, err := id.load()
 			if err != nil {

@@ -25,12 +25,13 @@ type clientFlags struct {
 
 const clientHelp = "\n\nThe command speaks to the admin API of a running server: --server or SPEKEASY_SERVER is its URL, by\n" +
 	"default http://127.0.0.1:8081. Who you are is NAME:PASSWORD of an admin credential, in the environment\n" +
-	"variable SPEKEASY_ADMIN or in the first line of --credential-file."
+	"variable SPEKEASY_ADMIN or in the first line of --credential-file. The first admin is root, whose\n" +
+	"password `spekeasy init` prints; that of `spekeasy serve --dev` is dev:dev."
 
 func (f *clientFlags) add(cmd *cobra.Command) {
 	fl := cmd.PersistentFlags()
-	fl.StringVar(&f.server, "server", "", "`URL` of the server's admin listener")
-	fl.StringVar(&f.credentialFile, "credential-file", "", "`file` with NAME:PASSWORD of an admin credential")
+	fl.StringVar(&f.server, "server", "", "`URL` of the server's admin listener; by default $SPEKEASY_SERVER or http://127.0.0.1:8081")
+	fl.StringVar(&f.credentialFile, "credential-file", "", "`file` with NAME:PASSWORD of an admin credential; by default $SPEKEASY_ADMIN has it")
 	fl.BoolVar(&f.asJSON, "json", false, "print JSON")
 }
 

@@ -13,7 +13,10 @@ import (
 
 func newCredential(e *env) *cobra.Command {
 	f := &clientFlags{}
-	cmd := &cobra.Command{Use: "credential", Short: "Manage the credentials of tenants", Long: "Manage the ways in of a server's tenants." + clientHelp}
+	cmd := &cobra.Command{
+		Use: "credential", Short: "Manage the credentials that encryptors get in with",
+		Long: "Manage the credentials of a server's tenants, which encryptors and others get in with." + clientHelp,
+	}
 	f.add(cmd)
 	list := &cobra.Command{
 		Use: "list TENANT", Short: "List credentials and when they end", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completeTenants(e),
@@ -113,23 +116,23 @@ func newCredentialCreate(e *env, f *clientFlags) *cobra.Command {
 			"  spekeasy credential create acme gateway --kind sigv4 --region eu-west-1",
 	}
 	fl := cmd.Flags()
-	fl.StringVar(&o.kind, "kind", "", "`kind` of the credential")
+	fl.StringVar(&o.kind, "kind", "", "`kind` of the credential, one of the above")
 	fl.StringVar(&o.user, "user", "", "`name` of the user of basic and digest and of the signer of widevine_signer; by default the tenant's ID")
 	fl.StringVar(&o.header, "header", "", "`name` of the header of api_key")
 	fl.StringVar(&o.parameter, "parameter", "", "`name` of the query parameter of token")
 	fl.StringVar(&o.clientID, "client-id", "", "client `ID` of oauth_client; by default the tenant's ID")
 	fl.StringVar(&o.sha256, "sha256", "", "SHA-256 `fingerprint` of the certificate of mtls and delivery_certificate")
 	fl.StringVar(&o.subject, "subject", "", "`subject` of the certificate of mtls")
-	fl.StringVar(&o.issuer, "issuer", "", "issuer of jwt")
+	fl.StringVar(&o.issuer, "issuer", "", "`issuer` of jwt")
 	fl.StringVar(&o.jwks, "jwks-url", "", "`URL` of the issuer's keys")
-	fl.StringVar(&o.audience, "audience", "", "audience of jwt")
+	fl.StringVar(&o.audience, "audience", "", "`audience` of jwt")
 	fl.StringArrayVar(&o.regions, "region", nil, "`region` of sigv4 (repeatable)")
 	fl.StringArrayVar(&o.arns, "arn", nil, "`ARN` of iam (repeatable)")
-	fl.StringSliceVar(&o.roles, "role", nil, "what it may do: encryptor, entitlement (default encryptor)")
+	fl.StringSliceVar(&o.roles, "role", nil, "`role`, what it may be used for: encryptor, entitlement (default encryptor; repeatable)")
 	fl.BoolVar(&o.rfc2069, "rfc2069", false, "digest: allow clients without qop")
 	fl.StringVar(&o.secretFile, "secret-file", "", "`file` with the secret in its first line")
-	fl.StringVar(&o.notBefore, "not-before", "", "`time` from which it is good")
-	fl.StringVar(&o.expires, "expires", "", "`time` at which it ends")
+	fl.StringVar(&o.notBefore, "not-before", "", "`time` from which it is good: a date or RFC 3339; by default now")
+	fl.StringVar(&o.expires, "expires", "", "`time` at which it ends: a date or RFC 3339; by default never")
 	_ = cmd.MarkFlagRequired("kind") // it exists
 	cmd.RunE = f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 		cred, err := o.credential(args[1])
@@ -189,6 +192,7 @@ func newCredentialRotate(e *env, f *clientFlags) *cobra.Command {
 	var r adminapi.Rotation
 	cmd := &cobra.Command{
 		Use: "rotate TENANT NAME", Short: "Make a new secret beside the present one, which ends after a while", Args: cobra.ExactArgs(2),
+		Example:           "  spekeasy credential rotate acme mediapackage --overlap 72h",
 		ValidArgsFunction: f.completeTenants(e),
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 			info, err := c.RotateCredential(ctx, args[0], args[1], r)
@@ -198,9 +202,9 @@ func newCredentialRotate(e *env, f *clientFlags) *cobra.Command {
 			return printCredential(f, e, info)
 		}),
 	}
-	cmd.Flags().StringVar(&r.Overlap, "overlap", "", "how long the present one goes on, such as 72h or 14d (default 14d)")
+	cmd.Flags().StringVar(&r.Overlap, "overlap", "", "`duration` for which the present one goes on, such as 72h or 14d (default 14d)")
 	cmd.Flags().StringVar(&r.Name, "name", "", "`name` of the new credential")
-	cmd.Flags().StringVar(&r.Expires, "expires", "", "`time` at which the new one ends")
+	cmd.Flags().StringVar(&r.Expires, "expires", "", "`time` at which the new one ends: a date or RFC 3339; by default never")
 	return cmd
 }
 
@@ -222,7 +226,7 @@ func newCredentialExpire(e *env, f *clientFlags) *cobra.Command {
 			return printCredential(f, e, info)
 		}),
 	}
-	cmd.Flags().StringVar(&v.Expires, "at", "", "a date or a `time` (RFC 3339)")
+	cmd.Flags().StringVar(&v.Expires, "at", "", "`time` at which it ends: a date or RFC 3339; by default never")
 	return cmd
 }
 

@@ -21,7 +21,8 @@ func newMigrate(e *env) *cobra.Command {
 		Short: "Bring the schema of the store up to date",
 		Long: "Bring the schema of the configured store up to date. A server with an embedded database does so when it\n" +
 			"starts. Two processes may do it at once; a schema never goes back to an older version.",
-		Args: cobra.NoArgs,
+		Example: "  spekeasy migrate --config spekeasy.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.operate(cmd.Context(), e, func(_ *config.Config, o *app.Operator) error {
 				from, to, err := o.Migrate(cmd.Context())
@@ -47,8 +48,11 @@ func newDoctor(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Examine store, keys, key manager and files, and explain what is wrong",
-		Long: "Open every data key and content key, look for the key of every binding, check the key manager, the database,\n" +
-			"files and clock, and explain what is found. Changes nothing and prints no key. Exits 1 on errors.",
+		Long: "Open every data key and content key, look for the key of every binding (which content has which key), check\n" +
+			"the key manager, the database, files and clock, and explain what is found. Changes nothing and prints no\n" +
+			"key. Exits 1 on errors.",
+		Example: "  spekeasy doctor --config spekeasy.yaml\n" +
+			"  spekeasy doctor --data dev --quiet",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.operate(cmd.Context(), e, func(c *config.Config, o *app.Operator) error {

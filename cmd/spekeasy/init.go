@@ -21,10 +21,11 @@ func newInit(e *env) *cobra.Command {
 		Use:   "init DIR",
 		Short: "Write a configuration with a first tenant and the first admin",
 		Long: "Write DIR/spekeasy.yaml, with every setting, its default and its meaning, for a server that keeps its\n" +
-			"keys in DIR/data. It has one tenant and an admin, whose passwords are shown once and kept only as hashes. A file that\n" +
-			"exists is left alone.",
-		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error { return e.initialize(args[0], tenantID) },
+			"keys in DIR/data. It has one tenant and an admin, whose passwords are shown once and kept only as\n" +
+			"hashes. A file that exists is left alone. What is printed says what to do next.",
+		Example: "  spekeasy init keyserver --tenant acme",
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return e.initialize(args[0], tenantID) },
 	}
 	cmd.Flags().StringVar(&tenantID, "tenant", "main", "`ID` of the first tenant")
 	return cmd

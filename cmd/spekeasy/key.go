@@ -13,10 +13,13 @@ import (
 func newContent(e *env) *cobra.Command {
 	f := &clientFlags{}
 	var contentID, kid string
-	cmd := &cobra.Command{Use: "content", Short: "Look at what content keys were asked for", Long: "Look at what content keys were asked for, on a running server." + clientHelp}
+	cmd := &cobra.Command{
+		Use: "content", Short: "See what was asked for: content IDs and their key IDs",
+		Long: "See which contents a running server was asked for content keys for, and which key IDs those have." + clientHelp,
+	}
 	f.add(cmd)
 	list := &cobra.Command{
-		Use: "list TENANT", Short: "List what content keys were asked for", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completeTenants(e),
+		Use: "list TENANT", Short: "List content IDs with their key IDs, tracks and key periods", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completeTenants(e),
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 			return printAll(f, e, func(p adminapi.PageRequest) (*adminapi.Page[adminapi.Use], error) {
 				return c.Contents(ctx, args[0], contentID, kid, p)
@@ -34,8 +37,9 @@ func newContent(e *env) *cobra.Command {
 func newKey(e *env) *cobra.Command {
 	f := &clientFlags{}
 	cmd := &cobra.Command{
-		Use: "key", Short: "Manage content keys through a running server",
-		Long: "Manage content keys through a running server. `spekeasy keys` works on the store itself." + clientHelp,
+		Use: "key", Short: "Manage content keys by asking a running server (keys needs none)",
+		Long: "Manage content keys by asking a running server. `spekeasy keys` opens the store itself: it needs no server,\n" +
+			"and can also import, export for other key providers and rewrap." + clientHelp,
 	}
 	f.add(cmd)
 	head := []string{"KEY ID", "STATE", "SOURCE", "CREATED", "CENC", "FIRST CONTENT"}
@@ -84,7 +88,8 @@ func newKey(e *env) *cobra.Command {
 func newKeyPurge(e *env, f *clientFlags) *cobra.Command {
 	var p adminapi.Purge
 	cmd := &cobra.Command{
-		Use: "purge TENANT --destroy", Short: "Destroy the values of keys that were deleted long ago", Args: cobra.ExactArgs(1),
+		Use: "purge TENANT --destroy", Short: "Destroy the values of content keys that were deleted long ago", Args: cobra.ExactArgs(1),
+		Long:              purgeHelp,
 		ValidArgsFunction: f.completeTenants(e),
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 			if !p.Destroy {
@@ -99,8 +104,8 @@ func newKeyPurge(e *env, f *clientFlags) *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&p.Destroy, "destroy", false, "yes, for ever")
-	cmd.Flags().StringVar(&p.Grace, "grace", "", "how long deleted keys can be brought back (default 30d)")
+	cmd.Flags().BoolVar(&p.Destroy, "destroy", false, "required: what is purged never comes back")
+	cmd.Flags().StringVar(&p.Grace, "grace", "", "spare keys that were deleted less than this `duration` ago, such as 72h or 14d (default 30d)")
 	return cmd
 }
 
@@ -126,13 +131,18 @@ func newKeyExport(e *env, f *clientFlags) *cobra.Command {
 			})
 		}),
 	}
-	cmd.Flags().BoolVar(&x.Reveal, "show-keys", false, "print content keys in clear")
+	cmd.Flags().BoolVar(&x.Reveal, "show-keys", false, "required: content keys are printed in clear")
 	return cmd
 }
 
 func newAdmin(e *env) *cobra.Command {
 	f := &clientFlags{}
-	cmd := &cobra.Command{Use: "admin", Short: "Manage who may use the admin API", Long: "Manage the credentials of a server's admin API." + clientHelp}
+	cmd := &cobra.Command{
+		Use: "admin", Short: "Manage who may use the admin API",
+		Long: "Manage the credentials of a server's admin API, each of which has a role. A viewer only reads; an operator\n" +
+			"also changes tenants and credentials, and deletes and undeletes content keys; a security-officer also purges\n" +
+			"and exports content keys, deletes tenants, and manages admins." + clientHelp,
+	}
 	f.add(cmd)
 	whoami := &cobra.Command{
 		Use: "whoami", Short: "Print who you are", Args: cobra.NoArgs,
@@ -155,7 +165,8 @@ func newAdmin(e *env) *cobra.Command {
 	}
 	var n adminapi.NewAdmin
 	create := &cobra.Command{
-		Use: "create NAME --role ROLE", Short: "Make a credential of the admin API; its password is shown this once", Args: cobra.ExactArgs(1),
+		Use: "create NAME [--role ROLE]", Short: "Make a credential of the admin API; its password is shown this once", Args: cobra.ExactArgs(1),
+		Example: "  spekeasy admin create alice --role operator --expires 2027-01-31",
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 			n.Name = args[0]
 			a, err := c.CreateAdmin(ctx, n)
@@ -170,8 +181,8 @@ func newAdmin(e *env) *cobra.Command {
 			})
 		}),
 	}
-	create.Flags().StringVar(&n.Role, "role", adminapi.RoleViewer, "viewer, operator or security-officer")
-	create.Flags().StringVar(&n.Expires, "expires", "", "`time` at which it ends")
+	create.Flags().StringVar(&n.Role, "role", adminapi.RoleViewer, "`role` of the admin: viewer, operator or security-officer")
+	create.Flags().StringVar(&n.Expires, "expires", "", "`time` at which it ends: a date or RFC 3339; by default never")
 	revoke := &cobra.Command{
 		Use: "revoke NAME", Short: "Revoke a credential of the admin API", Args: cobra.ExactArgs(1),
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {

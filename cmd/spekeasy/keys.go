@@ -22,10 +22,10 @@ import (
 func newKeys(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keys",
-		Short: "List, import, export, delete and rewrap content keys",
-		Long: "Work on the content keys of a server's store. The commands open the store themselves and may run\n" +
-			"while servers use it. A server notices a deletion within the lifetime of its cache (5 minutes by\n" +
-			"default), and everything else at once.",
+		Short: "Manage, import, export and rewrap content keys in the store itself, without a server",
+		Long: "Work on the content keys of a server's store. The commands open the store themselves, and may run while\n" +
+			"servers use it; `spekeasy key` asks a running server instead, over its admin API. A server notices a\n" +
+			"deletion within the lifetime of its cache (5 minutes by default), and everything else at once.",
 	}
 	cmd.AddCommand(newKeysList(e), newKeysShow(e), newKeysImport(e), newKeysExport(e),
 		newKeysDelete(e), newKeysUndelete(e), newKeysPurge(e), newKeysRewrap(e))
@@ -57,7 +57,9 @@ func newKeysList(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list --tenant ID [--content ID]",
 		Short: "List the content keys of a tenant, or those that a content was given",
-		Args:  cobra.NoArgs,
+		Example: "  spekeasy keys list --config spekeasy.yaml --tenant acme\n" +
+			"  spekeasy keys list --config spekeasy.yaml --tenant acme --content movie",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.keystore(cmd.Context(), e, tenantID, false, func(_ *keystore.Keystore, custody *keystore.Custody) error {
 				if content != "" {
@@ -134,6 +136,8 @@ func newKeysShow(e *env) *cobra.Command {
 			"packaging tool, or as the file that it reads: shaka (Shaka Packager), bento4 (mp4encrypt, with video as\n" +
 			"track 1 and audio as track 2), ffmpeg, gpac (the file of MP4Box -crypt, tracks as before) and mp4ff\n" +
 			"(mp4ff-encrypt). No key is made.",
+		Example: "  spekeasy keys show --config spekeasy.yaml --tenant acme 8d0f4cdb-2b04-4b77-bdb1-0b2a5a2ac9c1\n" +
+			"  spekeasy keys show --config spekeasy.yaml --tenant acme movie --for shaka --show-keys",
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if tool.tool != "" {
@@ -163,9 +167,9 @@ func newKeysShow(e *env) *cobra.Command {
 	f.add(cmd)
 	addTenant(cmd, &tenantID)
 	fl := cmd.Flags()
-	fl.BoolVar(&showKeys, "show-keys", false, "print content keys in clear")
+	fl.BoolVar(&showKeys, "show-keys", false, "print content keys in clear; --for needs it")
 	fl.StringVar(&tool.tool, "for", "", "`tool` to print a content's keys for: "+strings.Join(packager.Tools(), ", "))
-	fl.StringVar(&tool.scheme, "scheme", "", "with --for: cenc or cbcs; by default what the content was asked for under")
+	fl.StringVar(&tool.scheme, "scheme", "", "with --for: common encryption `scheme`, cenc or cbcs; by default what the content was asked for under")
 	fl.StringVar(&tool.track, "track", "", "with --for: `type` of the track, where a tool takes one key and there are several: SD, HD, UHD1, UHD2, AUDIO")
 	fl.StringVar(&tool.period, "period", "", "with --for: `index` of the key period")
 	return cmd
@@ -274,14 +278,24 @@ func changeKeys(e *env, use, short, long string,
 	return cmd
 }
 
+// purgeHelp says what a purge destroys and what it costs.
+const purgeHelp = "Destroy the values of content keys that were deleted and whose time of grace is over. What was encrypted\n" +
+	"with them can never be played again, and their key IDs stay refused for ever. Backups that were made before\n" +
+	"still hold them.\n\n" +
+	"An SQLite database that has purged keys is then rewritten, so that no copy of a value stays in its files. That\n" +
+	"takes time and free disk as large as the database: once beside it, once where temporary files are. Key requests\n" +
+	"that have something to store wait meanwhile, and are refused with 503 after 5 seconds. On PostgreSQL, run\n" +
+	"VACUUM FULL content_keys yourself."
+
 func newKeysPurge(e *env) *cobra.Command {
 	var f operatorFlags
 	var o keystore.PurgeOptions
 	cmd := &cobra.Command{
 		Use:   "purge [--tenant ID] [--grace DURATION]",
 		Short: "Destroy the values of content keys that were deleted long ago",
-		Long: "Destroy the values of content keys whose time of grace is over. What was encrypted with them can never\n" +
-			"be played again, and their key IDs stay refused for ever. Backups that were made before still hold them.",
+		Long:  purgeHelp,
+		Example: "  spekeasy keys purge --config spekeasy.yaml --dry-run\n" +
+			"  spekeasy keys purge --config spekeasy.yaml --tenant acme --grace 72h",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.keystore(cmd.Context(), e, o.Tenant, false, func(_ *keystore.Keystore, custody *keystore.Custody) error {
@@ -308,8 +322,8 @@ func newKeysPurge(e *env) *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.Tenant, "tenant", "", "tenant `ID`; by default all tenants")
-	cmd.Flags().DurationVar(&o.Grace, "grace", keystore.DefaultGrace, "how long deleted keys can be brought back")
-	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only count")
+	cmd.Flags().DurationVar(&o.Grace, "grace", keystore.DefaultGrace, "spare keys that were deleted less than this `duration` ago")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only count what would be purged")
 	return cmd
 }
 
@@ -321,9 +335,12 @@ func newKeysRewrap(e *env) *cobra.Command {
 		Short: "Rotate data keys and the key encryption key",
 		Long: "Put every content key under its tenant's newest data key and every data key under the key manager's\n" +
 			"present KEK, and remove data keys that have been out of use for an hour. No content key changes.\n" +
-			"The command may be interrupted and repeated, and run while servers use the store.\n\n" +
+			"The command may be interrupted and repeated, and run while servers use the store. When it has rewrapped\n" +
+			"or removed a data key, an SQLite database is rewritten, as `spekeasy keys purge` does.\n\n" +
 			"With --data-keys it makes new data keys first. With --kek it also rewraps data keys under a KEK that\n" +
 			"the key manager rotated without changing its name.",
+		Example: "  spekeasy keys rewrap --config spekeasy.yaml --data-keys\n" +
+			"  spekeasy keys rewrap --config spekeasy.yaml --dry-run",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.keystore(cmd.Context(), e, "", false, func(k *keystore.Keystore, custody *keystore.Custody) error {

@@ -30,11 +30,13 @@ type exportFlags struct {
 func newKeysExport(e *env) *cobra.Command {
 	var f exportFlags
 	cmd := &cobra.Command{
-		Use:   "export --tenant ID --format FORMAT (--recipient CERT.pem | --clear)",
+		Use:   "export --tenant ID [--format FORMAT] (--recipient CERT.pem | --clear)",
 		Short: "Write content keys for another key provider",
 		Long: "Write the content keys of a tenant, or of one content, as CPIX document, JSON lines or CSV. Only CPIX can\n" +
 			"be encrypted to a recipient's certificate; the others need --clear, and so does CPIX without --recipient.\n" +
 			"Deleted keys are left out. For a copy of everything for spekeasy itself see `spekeasy backup`.",
+		Example: "  spekeasy keys export --config spekeasy.yaml --tenant acme --recipient partner.pem --out keys.xml\n" +
+			"  spekeasy keys export --config spekeasy.yaml --tenant acme --content movie --format csv --clear --out keys.csv",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
@@ -42,7 +44,7 @@ func newKeysExport(e *env) *cobra.Command {
 	fl := cmd.Flags()
 	addTenant(cmd, &f.tenant)
 	fl.StringVar(&f.content, "content", "", "only the keys of this content `ID`")
-	fl.StringVar(&f.format, "format", "cpix", "cpix, jsonl or csv")
+	fl.StringVar(&f.format, "format", "cpix", "`format` to write: cpix, jsonl or csv")
 	fl.StringVar(&f.recipient, "recipient", "", "PEM `file` with the RSA certificate to encrypt the keys of a CPIX document to")
 	fl.StringVar(&f.out, "out", "", "`file` to make, readable by its owner only; by default standard output")
 	fl.BoolVar(&f.clear, "clear", false, "write the keys in clear")

@@ -39,15 +39,17 @@ func newKeysImport(e *env) *cobra.Command {
 			"  kid,key,iv\n" +
 			"  0d6b4013-9b5d-4e3f-a10c-5e9d6b8f2a77,000102030405060708090a0b0c0d0e0f,101112131415161718191a1b1c1d1e1f\n\n" +
 			`  {"kid":"0d6b4013-9b5d-4e3f-a10c-5e9d6b8f2a77","key":"AAECAwQFBgcICQoLDA0ODw==","content_id":"movie"}`,
+		Example: "  spekeasy keys import --config spekeasy.yaml --tenant acme keys.csv --dry-run\n" +
+			"  spekeasy keys import --config spekeasy.yaml --tenant acme keys.xml --key mine.pem",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd.Context(), e, args[0]) },
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
 	addTenant(cmd, &f.tenant)
-	fl.StringVar(&f.format, "format", "", "cpix, jsonl or csv; by default told from the file")
+	fl.StringVar(&f.format, "format", "", "`format` of the file: cpix, jsonl or csv; by default told from the file")
 	fl.StringVar(&f.key, "key", "", "PEM `file` with the RSA private key that a CPIX document is encrypted to")
-	fl.StringVar(&f.cert, "cert", "", "PEM `file` with its certificate, where the document does not tell by the key")
+	fl.StringVar(&f.cert, "cert", "", "PEM `file` with the certificate of --key, where the document does not tell by the key")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "only tell what an import would do")
 	return cmd
 }

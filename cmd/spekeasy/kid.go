@@ -24,6 +24,8 @@ func newKID(e *env) *cobra.Command {
 			"                 the key, in SPEKE 2.x scheme and track; first half XOR second half\n\n" +
 			"The period is the index of the ContentKeyPeriod; without an index, its start; without both, its id.\n" +
 			"The track is the intendedTrackType; SPEKE 1.0 has none.",
+		Example: "  spekeasy kid --content movie --track VIDEO\n" +
+			"  spekeasy kid --rule sha256-xor --tenant acme --content channel-7 --period 6 --scheme cbcs --track HD",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			r, err := kidrule.Parse(rule)
@@ -58,13 +60,13 @@ func newKID(e *env) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&rule, "rule", "uuidv5", "KID `rule`")
+	f.StringVar(&rule, "rule", "uuidv5", "KID `rule`, one of the above")
 	f.StringVar(&in.ContentID, "content", "", "content `ID`")
-	f.StringVar(&in.Track, "track", "", "intendedTrackType")
+	f.StringVar(&in.Track, "track", "", "`type` of the track, its intendedTrackType")
 	f.StringVar(&in.Period, "period", "", "`name` of the key period")
 	f.StringVar(&scheme, "scheme", "", "common encryption `scheme`: cenc, cbcs, cbc1")
 	f.StringVar(&in.Tenant, "tenant", "dev", "tenant `ID`, for sha256-xor")
-	f.IntVar(&in.Index, "index", 0, "position of the key in a SPEKE 1.0 request, for sha256-xor")
+	f.IntVar(&in.Index, "index", 0, "`position` of the key in a SPEKE 1.0 request, for sha256-xor")
 	f.StringVar(&requested, "requested", "", "the encryptor's `key ID`, for as-asked")
 	f.StringVar(&speke, "speke", "2.0", "SPEKE `version` of the request")
 	return cmd

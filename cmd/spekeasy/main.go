@@ -19,6 +19,7 @@ import (
 var version = "devel"
 
 func main() {
+	cobra.EnableCommandSorting = false // help lists commands in the order of their use
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, os.Args[1:], os.LookupEnv, os.Stdout, os.Stderr)
 	stop()
@@ -53,19 +54,39 @@ func newRoot(e *env) *cobra.Command {
 		Use:   "spekeasy",
 		Short: "DRM key server and key gateway for SPEKE",
 		Long: "spekeasy answers the key requests of AWS Elemental MediaConvert, MediaPackage and\n" +
-			"on-premises encoders (SPEKE 1.0, 2.0, 2.1) with content keys and DRM signaling.\n\n" +
-			"Try it:  spekeasy demo",
+			"on-premises encoders (SPEKE 1.0, 2.0, 2.1) with content keys and DRM signaling. The content\n" +
+			"keys are its own or, where it is the gateway, those of an upstream: a vendor's key service.",
+		Example: "  spekeasy demo                                      # see it work; it leaves nothing behind\n" +
+			"  spekeasy serve --dev --data dev                    # a server to try things with\n" +
+			"  spekeasy init keyserver                            # a configuration of your own\n" +
+			"  spekeasy serve --config keyserver/spekeasy.yaml",
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		DisableAutoGenTag: true,
 	}
 	root.SetOut(e.stdout)
 	root.SetErr(e.stderr)
-	root.AddCommand(newInit(e), newServe(e), newDemo(e), newRequest(e), newKID(e), newSimulate(e), newAudit(e), newKeys(e),
-		newTenant(e), newCredential(e), newContent(e), newKey(e), newUpstream(e), newAdmin(e), newWebhooks(e), newBackup(e), newRestore(e), newMigrate(e), newDoctor(e),
-		newSupportBundle(e), newConfig(e), newToken(e), newVersion(e))
-	root.AddCommand(forPackagers(e)...)
+	addGroup(root, "Run a server:", newDemo(e), newInit(e), newConfig(e), newServe(e))
+	addGroup(root, "Test without encryptors and vendors:", newRequest(e), newSimulate(e), newKID(e))
+	addGroup(root, "Ask a running server, over its admin API:",
+		newTenant(e), newCredential(e), newContent(e), newKey(e), newUpstream(e), newAdmin(e))
+	addGroup(root, "Work on the store itself, whether servers run or not:",
+		newKeys(e), newToken(e), newWebhooks(e), newBackup(e), newRestore(e), newMigrate(e))
+	addGroup(root, "Find out what happened, and what is wrong:", newAudit(e), newDoctor(e), newSupportBundle(e))
+	const about = "About this program:"
+	addGroup(root, about, append(forPackagers(e), newVersion(e))...)
+	root.SetHelpCommandGroupID(about)
+	root.SetCompletionCommandGroupID(about)
 	return root
+}
+
+// addGroup adds commands under a title of their own.
+func addGroup(root *cobra.Command, title string, cmds ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title})
+	for _, c := range cmds {
+		c.GroupID = title
+	}
+	root.AddCommand(cmds...)
 }
 
 func newVersion(e *env) *cobra.Command {

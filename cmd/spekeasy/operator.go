@@ -29,8 +29,8 @@ type operatorFlags struct {
 }
 
 func (f *operatorFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.config, "config", "", "the server's configuration `file`")
-	cmd.Flags().StringVar(&f.data, "data", "", "the server's data `directory`; enough for a server without configuration file")
+	cmd.Flags().StringVar(&f.config, "config", "", "the server's configuration `file`; this or --data is required")
+	cmd.Flags().StringVar(&f.data, "data", "", "the server's data `directory`; enough for a server without a configuration file")
 }
 
 // load returns the configuration that the flags name.

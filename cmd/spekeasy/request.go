@@ -42,7 +42,8 @@ func newRequest(e *env) *cobra.Command {
 		Example: "  spekeasy request --content movie --basic dev:dev\n" +
 			"  spekeasy request --content channel-7 --service mediapackage-v2 --systems widevine,playready,fairplay --period 6\n" +
 			"  spekeasy request --content movie --video-preset PRESET-VIDEO-3 --audio-preset PRESET-AUDIO-2 --json\n" +
-			"  spekeasy request --content movie --encrypt --raw",
+			"  spekeasy request --content movie --encrypt --raw\n" +
+			"  spekeasy request --content movie --url https://key-server.example/speke --header \"X-Key: secret\"",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd.Context(), e) },
 	}
@@ -53,17 +54,17 @@ func newRequest(e *env) *cobra.Command {
 	fl.StringVar(&f.o.ContentID, "content", "", "content `ID`, the resource ID of the service")
 	fl.StringVar(&f.service, "service", "mediaconvert", "`service` to imitate: mediaconvert, mediapackage-v1, mediapackage-v1-vod, mediapackage-v2, onprem")
 	fl.StringVar(&f.version, "speke", "", "SPEKE `version`: 1.0, 2.0, 2.1; by default what the service uses")
-	fl.StringVar(&f.pack, "packaging", "", "dash, hls, cmaf or smooth")
+	fl.StringVar(&f.pack, "packaging", "", "`format` to package for: dash, hls, cmaf or smooth; by default cmaf for mediapackage-v2, else dash")
 	fl.StringSliceVar(&f.o.Systems, "systems", nil, "DRM `systems`, comma separated: "+strings.Join(encryptor.SystemNames(), ", ")+", or UUIDs")
 	fl.StringVar(&f.o.Scheme, "scheme", "", "common encryption `scheme`: cenc, cbcs, cbc1")
-	fl.StringVar(&f.o.VideoPreset, "video-preset", "", "PRESET-VIDEO-1 to -8, SHARED or UNENCRYPTED")
-	fl.StringVar(&f.o.AudioPreset, "audio-preset", "", "PRESET-AUDIO-1 to -3, SHARED or UNENCRYPTED")
+	fl.StringVar(&f.o.VideoPreset, "video-preset", "", "`preset` of the video keys: PRESET-VIDEO-1 to -8, SHARED or UNENCRYPTED")
+	fl.StringVar(&f.o.AudioPreset, "audio-preset", "", "`preset` of the audio keys: PRESET-AUDIO-1 to -3, SHARED or UNENCRYPTED")
 	fl.StringArrayVar(&f.indexes, "period", nil, "`index` of a key period (repeatable)")
-	fl.StringVar(&f.timing, "period-timing", "", "INDEX_ONLY, START_END_ONLY or INDEX_WITH_START_END")
-	fl.StringVar(&f.start, "period-start", "", "start of the first period, such as 2026-01-01T00:00:00Z")
-	fl.StringVar(&f.end, "period-end", "", "end of the first period; the others follow at the same length")
+	fl.StringVar(&f.timing, "period-timing", "", "`way` to tell key periods: INDEX_ONLY, START_END_ONLY or INDEX_WITH_START_END")
+	fl.StringVar(&f.start, "period-start", "", "`time` at which the first period starts, such as 2026-01-01T00:00:00Z")
+	fl.StringVar(&f.end, "period-end", "", "`time` at which it ends; the others follow at the same length")
 	fl.StringArrayVar(&f.kids, "kid", nil, "`key ID` for a track, in order (repeatable); by default derived from the content")
-	fl.StringArrayVar(&f.ivs, "iv", nil, "explicitIV in base64 (repeatable)")
+	fl.StringArrayVar(&f.ivs, "iv", nil, "explicit `IV` in base64, one for all keys or one for each, in order (repeatable)")
 	fl.BoolVar(&f.encrypt, "encrypt", false, "ask for encrypted content keys with a throw-away certificate, decrypt them and verify their MACs")
 	fl.BoolVar(&f.o.Force, "force", false, "send combinations that no service sends")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the request and do not send it")

@@ -24,13 +24,18 @@ func newServe(e *env) *cobra.Command {
 	var dev bool
 	cmd := &cobra.Command{
 		Use:   "serve (--config FILE | --dev --data DIR)",
-		Short: "Run the key server",
-		Long: "Run the key server until SIGTERM or SIGINT, then finish the requests under way.\n" +
-			"Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n" +
+		Short: "Run the key server or gateway",
+		Long: "Run the server until SIGTERM or SIGINT, then finish the requests under way. SIGHUP has it load a changed\n" +
+			"configuration. Standard output gets one line, \"ready URL\", once it serves; logs go to standard error.\n" +
 			"With audit.stdout it also gets the audit log; those lines start with a brace.\n\n" +
-			"--dev needs no configuration: one tenant, dev, whose Basic credential dev:dev may do\n" +
-			"everything, and whose signer dev Shaka Packager can use (docs/packagers.md). It listens on\n" +
+			"It makes content keys and keeps them. A tenant with an upstream gets those of a vendor's key service\n" +
+			"instead, and the server is the gateway to it: upstream in the configuration, or --upstream with --dev.\n\n" +
+			"--dev needs no configuration: one tenant, dev, whose Basic credential dev:dev may do everything,\n" +
+			"over the admin API too, and whose signer dev Shaka Packager can use (docs/packagers.md). It listens on\n" +
 			"loopback addresses only.",
+		Example: "  spekeasy serve --config keyserver/spekeasy.yaml\n" +
+			"  spekeasy serve --dev --data dev\n" +
+			"  spekeasy serve --dev --data dev --upstream axinom+https://TENANT:KEY@HOST/api/Speke",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dev {
@@ -43,11 +48,11 @@ func newServe(e *env) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&file, "config", "", "configuration `file`")
+	f.StringVar(&file, "config", "", "configuration `file`, or env:NAME for what an environment variable holds")
 	f.BoolVar(&dev, "dev", false, "serve the tenant dev without a configuration file")
-	f.StringVar(&listen, "listen", "", "`address` and port to listen on; port 0 picks a free one")
+	f.StringVar(&listen, "listen", "", "`address` and port to listen on, by default as configured or "+config.Default().Listen+"; port 0 picks a free one")
 	f.StringVar(&word, "upstream", "", "with --dev: answer with the keys of this key service, one `word` such as\naxinom+https://TENANT:KEY@HOST/api/Speke")
-	f.StringVar(&data, "data", "", "`directory` for the database and the key encryption key")
+	f.StringVar(&data, "data", "", "`directory` for the database and the key encryption key; by default as configured")
 	return cmd
 }
 
@@ -206,7 +211,8 @@ func newConfig(e *env) *cobra.Command {
 		Short: "Check a configuration file without starting anything",
 		Long: "Check a configuration file and the files that it names, without starting anything. Every fault is\n" +
 			"told at once, each with its line.",
-		Args: cobra.ExactArgs(1),
+		Example: "  spekeasy config check keyserver/spekeasy.yaml",
+		Args:    cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			c, err := e.loadConfig(args[0])
 			if err != nil {

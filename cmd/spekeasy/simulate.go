@@ -27,6 +27,8 @@ func newSimulate(e *env) *cobra.Command {
 			"stands for as one word, credential included, for `spekeasy serve --dev --upstream`.\n\n" +
 			"A fault befalls key requests with its probability (default 1). The kinds are HTTP statuses from\n" +
 			"400 to 599 and " + strings.Join(vendorsim.FaultKinds(), ", ") + ".",
+		Example: "  spekeasy simulate axinom\n" +
+			"  spekeasy simulate insys --auth basic --fault slow:0.1 --fault 503:0.05",
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			for _, text := range faults {
@@ -41,12 +43,12 @@ func newSimulate(e *env) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&listen, "listen", "127.0.0.1:8081", "`address` and port to listen on; port 0 picks a free one")
+	f.StringVar(&listen, "listen", "127.0.0.1:8090", "`address` and port to listen on; port 0 picks a free one")
 	f.StringVar(&o.Seed, "seed", vendorsim.DefaultSeed, "`text` that content keys and credentials follow from")
 	f.StringVar(&auth, "auth", "", "`way` in of insys: oauth2 (default), api-key, basic")
 	f.DurationVar(&o.TokenLifetime, "token-lifetime", time.Hour, "how long OAuth tokens live")
 	f.DurationVar(&o.Delay, "delay", 2*time.Second, "how long the fault slow takes")
-	f.StringArrayVar(&faults, "fault", nil, "what goes wrong: `KIND[:PROBABILITY]`; repeatable")
+	f.StringArrayVar(&faults, "fault", nil, "what goes wrong: `KIND[:PROBABILITY]` (repeatable)")
 	return cmd
 }
 

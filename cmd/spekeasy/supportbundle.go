@@ -35,7 +35,8 @@ func newSupportBundle(e *env) *cobra.Command {
 		Long: "Write a .tar.gz with the version, the configuration without its secrets, what doctor finds, the files of the\n" +
 			"data directory by name and size, and, of a running server, readiness, metrics and stacks. It holds no key,\n" +
 			"password or token; it holds names of tenants, credentials and hosts. Read it before you send it.",
-		Args: cobra.NoArgs,
+		Example: "  spekeasy support-bundle --config spekeasy.yaml",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if out == "" {
 				out = "spekeasy-support-" + time.Now().UTC().Format("20060102-150405") + ".tar.gz"
@@ -51,7 +52,7 @@ func newSupportBundle(e *env) *cobra.Command {
 	}
 	f.add(cmd)
 	fl := cmd.Flags()
-	fl.StringVar(&out, "out", "", "`file` to write; by default spekeasy-support-TIME.tar.gz")
+	fl.StringVar(&out, "out", "", "`file` to make; by default spekeasy-support-TIME.tar.gz")
 	fl.StringVar(&admin, "admin", "", "`URL` of the running server's admin listener; by default as configured")
 	fl.BoolVar(&withoutRows, "no-doctor", false, "do not examine the store, which reads every row")
 	return cmd

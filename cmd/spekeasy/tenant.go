@@ -76,8 +76,9 @@ func newTenantCreate(e *env, f *clientFlags) *cobra.Command {
 		Long: "Make a tenant. FILE has its settings, as an entry of the configuration's tenants has them, in YAML or\n" +
 			"JSON, without credentials; - is standard input. The seed of a key source that the server makes up is\n" +
 			"shown this once.",
+		Example: "  spekeasy tenant create acme --settings acme.yaml",
 	}
-	cmd.Flags().StringVar(&file, "settings", "", "`file` with settings")
+	cmd.Flags().StringVar(&file, "settings", "", "`file` with settings; - is standard input")
 	cmd.RunE = f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 		s, err := readSettings(cmd.InOrStdin(), file)
 		if err != nil {
@@ -99,9 +100,11 @@ func newTenantUpdate(e *env, f *clientFlags) *cobra.Command {
 		Use: "update TENANT --settings FILE", Short: "Replace a tenant's settings", Args: cobra.ExactArgs(1), ValidArgsFunction: f.completeTenants(e),
 		Long: "Replace the settings of a tenant by those of FILE, as `spekeasy tenant show` prints them. With\n" +
 			"--version it is refused when the tenant was changed since that version.",
+		Example: "  spekeasy tenant show acme > acme.yaml\n" +
+			"  spekeasy tenant update acme --settings acme.yaml",
 	}
 	cmd.Flags().StringVar(&file, "settings", "", "`file` with settings; - is standard input")
-	cmd.Flags().Uint64Var(&version, "version", 0, "`version` that was read")
+	cmd.Flags().Uint64Var(&version, "version", 0, "refuse if this `version`, which was read, is not the present one")
 	_ = cmd.MarkFlagRequired("settings") // it exists
 	cmd.RunE = f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 		s, err := readSettings(cmd.InOrStdin(), file)
@@ -124,7 +127,7 @@ func newTenantDelete(e *env, f *clientFlags) *cobra.Command {
 		Long: "Delete a tenant with its credentials: nobody gets in for it any more. Its content keys stay in the\n" +
 			"store, and its ID is never given again.",
 	}
-	cmd.Flags().Uint64Var(&version, "version", 0, "`version` that was read")
+	cmd.Flags().Uint64Var(&version, "version", 0, "refuse if this `version`, which was read, is not the present one")
 	cmd.RunE = f.call(e, func(ctx context.Context, c *adminapi.Client, args []string) error {
 		if err := c.DeleteTenant(ctx, args[0], version); err != nil {
 			return err

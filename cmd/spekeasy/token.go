@@ -79,6 +79,8 @@ func newTokenIssue(e *env) *cobra.Command {
 		Short: "Issue a playback token",
 		Long: "Print a playback token for some content of a tenant. The content ID is the one that encryptors asked\n" +
 			"for keys with. With --key-urls the token stands in the URLs of HLS keys, for playlists of one viewer.",
+		Example: "  spekeasy token issue --config spekeasy.yaml --tenant acme --content movie --for 4h\n" +
+			"  spekeasy token issue --data dev --tenant dev --content movie --origin https://tv.example.com",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			claims, err := o.claims(time.Now())
@@ -109,11 +111,11 @@ func newTokenIssue(e *env) *cobra.Command {
 	f.add(cmd)
 	addTenant(cmd, &o.tenant)
 	fl := cmd.Flags()
-	fl.StringArrayVar(&o.contents, "content", nil, "content `ID` that may be played; may be repeated")
-	fl.StringArrayVar(&o.kids, "kid", nil, "`key ID` that may be used; may be repeated")
-	fl.StringArrayVar(&o.origins, "origin", nil, "web `origin` that may use it, such as https://tv.example.com; any by default; may be repeated")
+	fl.StringArrayVar(&o.contents, "content", nil, "content `ID` that may be played (repeatable)")
+	fl.StringArrayVar(&o.kids, "kid", nil, "`key ID` that may be used (repeatable)")
+	fl.StringArrayVar(&o.origins, "origin", nil, "web `origin` that may use it, such as https://tv.example.com; by default any (repeatable)")
 	fl.DurationVar(&o.lasts, "for", time.Hour, "how long it is valid")
-	fl.StringVar(&o.notBefore, "not-before", "", "`time` from which it is valid, such as 2026-12-31T20:00:00Z; now by default")
+	fl.StringVar(&o.notBefore, "not-before", "", "`time` from which it is valid, such as 2026-12-31T20:00:00Z; by default now")
 	fl.StringVar(&o.keyURLs, "key-urls", "", "print the URLs of HLS keys at the server with this `URL` instead, for each --content and --kid")
 	return cmd
 }

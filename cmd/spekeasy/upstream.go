@@ -14,13 +14,13 @@ import (
 func newUpstream(e *env) *cobra.Command {
 	f := &clientFlags{}
 	cmd := &cobra.Command{
-		Use: "upstream", Short: "See how the key services behind tenants fare",
+		Use: "upstream", Short: "See how upstreams fare, the vendors' key services behind tenants",
 		Long: "See how the key services behind tenants fare, and what became of key requests that went there. Each\n" +
 			"server tells of what it has asked itself." + clientHelp,
 	}
 	f.add(cmd)
 	list := &cobra.Command{
-		Use: "list", Short: "List upstreams", Args: cobra.NoArgs,
+		Use: "list", Short: "List upstreams with their answers, failures and last error", Args: cobra.NoArgs,
 		RunE: f.call(e, func(ctx context.Context, c *adminapi.Client, _ []string) error {
 			return printAll(f, e, func(adminapi.PageRequest) (*adminapi.Page[adminapi.UpstreamHealth], error) { return c.Upstreams(ctx) },
 				[]string{"TENANT", "UPSTREAM", "ORIGIN", "BREAKER", "ANSWERED", "FAILED", "P95", "LAST ERROR"}, func(u *adminapi.UpstreamHealth) []string {

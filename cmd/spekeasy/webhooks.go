@@ -19,7 +19,7 @@ import (
 func newWebhooks(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "webhooks",
-		Short: "Show how far webhooks have come, and deliver events again",
+		Short: "See how webhooks fare, and deliver events again",
 		Long: "Work on the webhooks of a server, which tell others of each new use of a content key. The commands\n" +
 			"open the store themselves; the servers that use it do what they say.",
 	}
@@ -66,7 +66,7 @@ func withWebhooks(ctx context.Context, c *config.Config, o *app.Operator) ([]ten
 func newWebhooksList(e *env) *cobra.Command {
 	var f operatorFlags
 	cmd := &cobra.Command{
-		Use:   "list --config FILE",
+		Use:   "list",
 		Short: "List the webhooks of all tenants with their last error and dead letters",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -113,9 +113,10 @@ func newWebhooksReplay(e *env) *cobra.Command {
 	var tenantID, name string
 	var r binding.Replay
 	cmd := &cobra.Command{
-		Use:   "replay --tenant ID --webhook NAME (--dead | --all | --now)",
-		Short: "Deliver dead letters again, or everything, or try at once what failed",
-		Args:  cobra.NoArgs,
+		Use:     "replay --tenant ID --webhook NAME (--dead | --all | --now)",
+		Short:   "Deliver dead letters again, or everything, or try at once what failed",
+		Example: "  spekeasy webhooks replay --config spekeasy.yaml --tenant acme --webhook NAME --dead",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.feed(cmd.Context(), e, tenantID, func(feed keystore.Feed) error {
 				for attempt := 0; ; attempt++ {

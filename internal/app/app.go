@@ -22,6 +22,7 @@ import (
 	"spekeasy/internal/binding"
 	"spekeasy/internal/config"
 	"spekeasy/internal/gateway"
+	"spekeasy/internal/h1"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/ops"
@@ -236,14 +237,15 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	stopAdmin := a.serveAdmin()
 	defer func() { err = errors.Join(err, stopAdmin()) }()
 	served := make(chan error, 1)
-	go func() {
-		if a.TLS != nil {
-			srv.TLSConfig = a.TLS
-			served <- srv.ServeTLS(l, "", "")
-			return
-		}
-		served <- srv.Serve(l)
-	}()
+	drained := func(context.Context) error { return nil }
+	if a.TLS != nil {
+		srv.TLSConfig = a.TLS
+		go func() { served <- srv.ServeTLS(l, "", "") }()
+	} else {
+		short := h1.Listen(l, srv, server.MaxBody)
+		drained = short.Drain
+		go func() { served <- srv.Serve(short) }()
+	}
 	select {
 	case err := <-served:
 		return err
@@ -256,5 +258,5 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 	if err := srv.Shutdown(drain); err != nil {
 		return errors.Join(fmt.Errorf("drain: %w", err), srv.Close())
 	}
-	return nil
+	return drained(drain)
 }

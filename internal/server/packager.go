@@ -53,7 +53,7 @@ func packagerRoutes() []Route {
 		route(http.MethodPost, auth.WidevinePath+"getcontentkey/{provider}", getContentKey),
 		route(http.MethodPost, "/playready/packaging/{tenant}", acquirePackagingData),
 		route(http.MethodGet, "/cpix/content/{content...}", cpixByContent),
-		{Method: http.MethodPost, Path: "/cpix", MaxBody: maxRequest, Timeout: requestTimeout, Audited: true, handle: (*Server).answerCPIX},
+		{Method: http.MethodPost, Path: "/cpix", MaxBody: MaxBody, Timeout: requestTimeout, Audited: true, handle: (*Server).answerCPIX},
 	}
 }
 

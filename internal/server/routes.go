@@ -21,9 +21,9 @@ type Route struct {
 	handle func(s *Server, ctx context.Context, w http.ResponseWriter, r *http.Request, body []byte) error
 }
 
-// maxRequest bounds a key request. Twenty keys for four systems stay below
+// MaxBody bounds a key request. Twenty keys for four systems stay below
 // 300 kB (SX-HTTP-08).
-const maxRequest = 1 << 20
+const MaxBody = 1 << 20
 
 // requestTimeout bounds the handling of a key request: the encryptor gives up
 // by then, and nothing may hang for ever on a database.
@@ -36,7 +36,7 @@ func Routes() []Route {
 	for _, base := range []string{"/speke/v1.0", "/speke/v2.0", "/speke/v2.1", "/speke"} {
 		routes = append(routes, Route{
 			Method: http.MethodPost, Path: base + "/copyProtection",
-			MaxBody: maxRequest, Timeout: requestTimeout, Audited: true, handle: (*Server).answerKeys,
+			MaxBody: MaxBody, Timeout: requestTimeout, Audited: true, handle: (*Server).answerKeys,
 		})
 	}
 	// The heartbeat is v1's and deprecated in v2 (S1-HB-01, S2-HB-03); the

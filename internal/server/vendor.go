@@ -138,7 +138,7 @@ const axinomError = "X-AxDRM-ErrorMessage"
 // vendorRoutes are the paths under which vendors' encryptors ask.
 func vendorRoutes() []Route {
 	keys := func(path string, v *vendor) Route {
-		return Route{Method: http.MethodPost, Path: path, MaxBody: maxRequest, Timeout: requestTimeout, Audited: true, handle: v.answerKeys}
+		return Route{Method: http.MethodPost, Path: path, MaxBody: MaxBody, Timeout: requestTimeout, Audited: true, handle: v.answerKeys}
 	}
 	routes := []Route{
 		keys("/api/Speke", axinom),

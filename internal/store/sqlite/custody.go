@@ -89,8 +89,8 @@ func (db *DB) Purge(ctx context.Context, tenant string, kids []contentkey.KID, b
 // Scrub implements [keystore.Scrubber]. SQLite overwrites a row that it
 // deletes, but not the copies that stay behind in the free space of a page
 // when it moves rows to another one, nor those in the write-ahead log. So the
-// whole database is rewritten, which takes as much space again for that time,
-// and the log is emptied.
+// whole database is rewritten, which takes as much space again in a temporary
+// file and as much in the log for that time, and the log is emptied.
 func (db *DB) Scrub(ctx context.Context) error {
 	c, err := db.connect()
 	if err != nil {
