@@ -31,8 +31,8 @@ const (
 type conn struct {
 	listener *Listener
 	net      net.Conn
-	remote   string
 	base     context.Context
+	template *http.Request // what is the same for all requests
 
 	buf        []byte // what was read and not used yet is buf[start:end]
 	start, end int
@@ -44,15 +44,21 @@ type conn struct {
 	watching chan struct{} // closed when a watch ends; nil without one
 	ahead    [1]byte       // what a watch read
 	seen     int           // how much of it
+	head     []byte        // memory for the heads of answers
 	vector   [2][]byte     // head and body of an answer
-	head     []byte
+	unsent   net.Buffers   // of vector
 }
 
 func newConn(l *Listener, c net.Conn) *conn {
 	return &conn{
-		listener: l, net: c, remote: c.RemoteAddr().String(),
+		listener: l, net: c, template: template(c.RemoteAddr().String()),
 		base: context.WithValue(l.base, http.LocalAddrContextKey, c.LocalAddr()),
 	}
+}
+
+// template is a plain request from a client's address.
+func template(remote string) *http.Request {
+	return &http.Request{Method: http.MethodPost, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, RemoteAddr: remote}
 }
 
 // serve answers requests until the connection ends or net/http gets it.
@@ -61,7 +67,7 @@ func (c *conn) serve() {
 	ours := true
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			c.logf("http: panic serving %s: %v\n%s", c.remote, p, debug.Stack())
+			c.logf("http: panic serving %s: %v\n%s", c.template.RemoteAddr, p, debug.Stack())
 		}
 		if ours {
 			c.net.Close() //nolint:errcheck // all that was written is written
@@ -182,7 +188,7 @@ func (c *conn) answer(x *exchange) bool {
 
 func (c *conn) handle(x *exchange) {
 	defer x.context.end()
-	c.listener.server.Handler.ServeHTTP(&x.response, &x.request)
+	c.listener.server.Handler.ServeHTTP(&x.response, x.request)
 }
 
 // setReadDeadline sets a deadline that holds for one request, so that the

@@ -16,7 +16,7 @@ const maxHeaders = 64
 
 // exchange is a request and its answer.
 type exchange struct {
-	request  http.Request
+	request  *http.Request
 	url      url.URL
 	body     body
 	context  requestContext
@@ -56,12 +56,10 @@ func (c *conn) parse(head []byte) (*exchange, bool) {
 	}
 	x.context.Context, x.context.conn = c.base, c
 	x.response.conn, x.response.exchange = c, x
-	r := &x.request
-	*r = *(&http.Request{
-		Method: http.MethodPost, URL: &x.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: h, Body: &x.body, ContentLength: int64(length), Host: host,
-		RemoteAddr: c.remote, RequestURI: c.last.text,
-	}).WithContext(&x.context)
+	x.request = c.template.WithContext(&x.context)
+	x.request.URL, x.request.RequestURI = &x.url, c.last.text
+	x.request.Header, x.request.Host = h, host
+	x.request.Body, x.request.ContentLength = &x.body, int64(length)
 	return x, true
 }
 

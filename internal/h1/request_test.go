@@ -31,12 +31,12 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		head = head[:end+len(crlf2)]
-		c := &conn{listener: &Listener{maxBody: 1 << 20}}
+		c := &conn{listener: &Listener{maxBody: 1 << 20}, template: template("")}
 		x, ok := c.parse(head)
 		if !ok {
 			return
 		}
-		got := &x.request
+		got := x.request
 		message := append(bytes.Clone(head), make([]byte, got.ContentLength)...)
 		want, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(message)))
 		if err != nil {
@@ -59,7 +59,7 @@ func TestPlain(t *testing.T) {
 			"Authorization: Basic ZGV2OmRldg==\r\nContent-Length: 5\r\nConnection: Keep-Alive\r\nUser-Agent: Apache-HttpClient/4.5\r\nAccept-Encoding: gzip,deflate\r\n\r\n",
 		"POST /cpix/getKey?enc-token=abc%3D HTTP/1.1\r\nhost: 127.0.0.1:8080\r\naccept: */*\r\ncontent-length: 5\r\n\r\n",
 	} {
-		c := &conn{listener: &Listener{maxBody: 5}}
+		c := &conn{listener: &Listener{maxBody: 5}, template: template("")}
 		x, ok := c.parse([]byte(head))
 		if !ok || x.request.ContentLength != 5 || !strings.HasPrefix(head, "POST "+x.request.URL.RequestURI()+" ") {
 			t.Errorf("%q: %v", head, ok)

@@ -2,7 +2,6 @@ package h1
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -114,9 +113,9 @@ func (w *response) send(body []byte) error {
 		c.writeBy = now
 	}
 	c.vector = [2][]byte{c.head, body}
-	v := net.Buffers(c.vector[:])
-	_, err := v.WriteTo(c.net)
-	c.vector = [2][]byte{}
+	c.unsent = c.vector[:]
+	_, err := c.unsent.WriteTo(c.net) // one write for both
+	c.vector, c.unsent = [2][]byte{}, nil
 	return err
 }
 

@@ -4,13 +4,14 @@ package requestid
 
 import "context"
 
-type key struct{}
+// Key is the key of the ID, a string, among the values of a context.
+type Key struct{}
 
 // With returns a context that carries the ID.
-func With(ctx context.Context, id string) context.Context { return context.WithValue(ctx, key{}, id) }
+func With(ctx context.Context, id string) context.Context { return context.WithValue(ctx, Key{}, id) }
 
 // From returns the ID that the context carries, or "".
 func From(ctx context.Context) string {
-	id, _ := ctx.Value(key{}).(string)
+	id, _ := ctx.Value(Key{}).(string)
 	return id
 }

@@ -36,12 +36,11 @@ func note(ctx context.Context) *seen {
 }
 
 // begin begins to follow a request.
-func (s *Server) begin(l *timeLimit, route *Route, r *http.Request, id string) {
-	l.seen.start = time.Now()
+func (s *Server) begin(l *timeLimit, route *Route, r *http.Request) {
 	if l.seen.span = s.tracer.Start(r.Header, route.Path, l.seen.start); l.seen.span != nil {
 		l.seen.span.Set("http.request.method", r.Method)
 		l.seen.span.Set("http.route", route.Path)
-		l.seen.span.Set("spekeasy.request_id", id)
+		l.seen.span.Set("spekeasy.request_id", l.requestID)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 
 	"spekeasy/contentkey"
@@ -67,18 +68,23 @@ type Server struct {
 	observer  Observer          // nil for nobody
 	tracer    *telemetry.Tracer // nil follows what others ask for
 	mux       *http.ServeMux
-	bodies    sync.Pool // of *bytes.Buffer
-	answers   sync.Pool // of *[]byte
+	fixed     map[string]http.HandlerFunc // routes whose path has no wildcard, as mux would find them
+	bodies    sync.Pool                   // of *bytes.Buffer
+	answers   sync.Pool                   // of *[]byte
 }
 
 // New returns a server. userAgent names the key provider in answers
 // (S2-HTTP-11).
 func New(a Authenticator, tenants Tenants, p Provider, rec Recorder, userAgent string, log *slog.Logger) *Server {
-	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux()}
+	s := &Server{auth: a, tenants: tenants, provider: p, audit: rec, userAgent: userAgent, log: log, mux: http.NewServeMux(), fixed: make(map[string]http.HandlerFunc)}
 	s.bodies.New = func() any { return new(bytes.Buffer) }
 	s.answers.New = func() any { return new([]byte) }
 	for _, route := range Routes() {
-		s.mux.HandleFunc(route.Path, s.handler(route))
+		h := s.handler(route)
+		s.mux.HandleFunc(route.Path, h)
+		if !strings.ContainsAny(route.Path, "{") && !strings.HasSuffix(route.Path, "/") {
+			s.fixed[route.Path] = h
+		}
 	}
 	s.mux.HandleFunc("/", s.handler(Route{handle: func(*Server, context.Context, http.ResponseWriter, *http.Request, []byte) error { return errNotFound }}))
 	return s
@@ -100,7 +106,14 @@ func (s *Server) Health(live, ready http.Handler) {
 	s.mux.Handle("/readyz", ready)
 }
 
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if h := s.fixed[r.URL.Path]; h != nil && r.URL.RawPath == "" {
+		r.Pattern = r.URL.Path
+		h(w, r)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
 
 // handler puts the parts around a route that are the same for all: request
 // ID, bounded body, time limit, and the one place where errors become
@@ -109,13 +122,15 @@ func (s *Server) handler(route Route) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		id := requestID(r)
 		w.Header()[headerRequestID] = []string{id}
-		ctx := requestid.With(r.Context(), id)
+		var ctx context.Context
 		var limit *timeLimit
 		if route.Timeout > 0 {
-			limit = newTimeLimit(ctx, route.Timeout)
+			limit = newTimeLimit(r.Context(), route.Timeout, id)
 			defer limit.release()
 			ctx = limit
-			s.begin(limit, &route, r, id)
+			s.begin(limit, &route, r)
+		} else {
+			ctx = requestid.With(r.Context(), id)
 		}
 		buf := s.bodies.Get().(*bytes.Buffer)
 		defer s.bodies.Put(buf)
@@ -170,10 +185,13 @@ func readBody(buf *bytes.Buffer, w http.ResponseWriter, r *http.Request, limit i
 	if r.ContentLength > limit {
 		return errTooLarge
 	}
+	body := r.Body
 	if r.ContentLength > 0 {
 		buf.Grow(int(min(r.ContentLength, maxTrusted)) + bytes.MinRead)
+	} else {
+		body = http.MaxBytesReader(w, body, limit)
 	}
-	_, err := buf.ReadFrom(http.MaxBytesReader(w, r.Body, limit))
+	_, err := buf.ReadFrom(body)
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return errTooLarge
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"spekeasy/internal/requestid"
 	"spekeasy/internal/telemetry"
 )
 
@@ -15,6 +16,7 @@ import (
 // concern.
 type timeLimit struct {
 	context.Context // the connection's
+	requestID       string
 	end             time.Time
 	seen            seen
 
@@ -23,8 +25,9 @@ type timeLimit struct {
 	cancel context.CancelFunc
 }
 
-func newTimeLimit(parent context.Context, d time.Duration) *timeLimit {
-	return &timeLimit{Context: parent, end: time.Now().Add(d)}
+func newTimeLimit(parent context.Context, d time.Duration, requestID string) *timeLimit {
+	now := time.Now()
+	return &timeLimit{Context: parent, requestID: requestID, end: now.Add(d), seen: seen{start: now}}
 }
 
 func (t *timeLimit) start() context.Context {
@@ -42,6 +45,8 @@ func (t *timeLimit) Value(key any) any {
 	switch key.(type) {
 	case seenKey:
 		return &t.seen
+	case requestid.Key:
+		return t.requestID
 	case telemetry.Key:
 		if t.seen.span != nil {
 			return t.seen.span

@@ -6,11 +6,13 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"spekeasy/internal/requestid"
 )
 
 func TestTimeLimitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := newTimeLimit(t.Context(), time.Second)
+		limit := newTimeLimit(t.Context(), time.Second, "REQ-1")
 		defer limit.release()
 		derived, cancel := context.WithCancel(limit)
 		defer cancel()
@@ -26,7 +28,7 @@ func TestTimeLimitEnds(t *testing.T) {
 // the context.
 func TestTimeLimitCountsFromTheBeginning(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		limit := newTimeLimit(t.Context(), time.Second)
+		limit := newTimeLimit(t.Context(), time.Second, "REQ-1")
 		defer limit.release()
 		time.Sleep(2 * time.Second)
 		if err := limit.Err(); !errors.Is(err, context.DeadlineExceeded) {
@@ -37,10 +39,10 @@ func TestTimeLimitCountsFromTheBeginning(t *testing.T) {
 
 func TestTimeLimitEndsWithTheConnection(t *testing.T) {
 	connection, cancel := context.WithCancel(t.Context())
-	limit := newTimeLimit(connection, time.Hour)
+	limit := newTimeLimit(connection, time.Hour, "REQ-1")
 	defer limit.release()
-	if limit.Err() != nil {
-		t.Error(limit.Err())
+	if err, id := limit.Err(), requestid.From(limit); err != nil || id != "REQ-1" {
+		t.Error(err, id)
 	}
 	cancel()
 	<-limit.Done()
@@ -51,7 +53,7 @@ func TestTimeLimitEndsWithTheConnection(t *testing.T) {
 
 // What still runs when a request is over learns that it is.
 func TestTimeLimitRelease(t *testing.T) {
-	limit := newTimeLimit(t.Context(), time.Hour)
+	limit := newTimeLimit(t.Context(), time.Hour, "REQ-1")
 	done := limit.Done()
 	limit.release()
 	<-done
@@ -60,7 +62,7 @@ func TestTimeLimitRelease(t *testing.T) {
 	}
 
 	connection, cancel := context.WithCancel(t.Context())
-	unused := newTimeLimit(connection, time.Hour)
+	unused := newTimeLimit(connection, time.Hour, "REQ-1")
 	unused.release()
 	cancel()
 	<-unused.Done()
