@@ -85,6 +85,11 @@ func TestImports(t *testing.T) {
 		}
 	}
 	for pkg := range imports {
+		for _, i := range imports[pkg] {
+			if (i == "testing" || strings.HasPrefix(i, "spekeasy/") && strings.HasSuffix(i, "test")) && !strings.HasSuffix(pkg, "test") {
+				t.Errorf("%s imports %s, which is for tests", pkg, i)
+			}
+		}
 		if strings.HasPrefix(pkg, "internal/store/") || strings.HasPrefix(pkg, "internal/kms/") {
 			for _, i := range ours(pkg) {
 				if !strings.HasPrefix(i, "internal/store/") && !strings.HasPrefix(i, "internal/kms") && i != "internal/keystore" && i != "internal/tenant" && i != "internal/audit" && i != "contentkey" {

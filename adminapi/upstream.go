@@ -131,6 +131,7 @@ type UpstreamHealth struct {
 	LastSuccess    time.Time         `json:"last_success,omitzero"`
 	LastFailure    time.Time         `json:"last_failure,omitzero"`
 	LastError      string            `json:"last_error,omitzero"`
+	FailingSince   time.Time         `json:"failing_since,omitzero" doc:"When it began to fail; absent when all is well."`
 	Answered       uint64            `json:"answered"`
 	Retried        uint64            `json:"retried"`
 	Hedged         uint64            `json:"hedged"`

@@ -37,7 +37,7 @@ func TestRecordsInTable(t *testing.T) {
 	}
 	defer db.Close()
 	var found []string
-	err = (&audit.Query{}).RunStore(t.Context(), db, func(_ []byte, r *audit.Record) error {
+	err = audit.InStore{Store: db}.Read(t.Context(), &audit.Query{}, "", func(_ string, _ []byte, r *audit.Record) error {
 		found = append(found, r.Event+" "+r.Result)
 		return nil
 	})

@@ -68,7 +68,7 @@ func (f *auditFlags) read(ctx context.Context, e *env, args []string, run func(*
 
 func (s *auditSource) query(ctx context.Context, q *audit.Query, yield func([]byte, *audit.Record) error) error {
 	if s.store != nil {
-		return q.RunStore(ctx, s.store, yield)
+		return audit.InStore{Store: s.store}.Read(ctx, q, "", func(_ string, text []byte, r *audit.Record) error { return yield(text, r) })
 	}
 	return q.Run(s.name, yield)
 }

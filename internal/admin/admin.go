@@ -33,6 +33,11 @@ type Gate interface {
 	Challenge(h http.Header, err error)
 }
 
+// Records reads the audit log; see [audit.Directory] and [audit.InStore].
+type Records interface {
+	Read(ctx context.Context, q *audit.Query, after string, yield func(place string, text []byte, r *audit.Record) error) error
+}
+
 // Recorder writes the audit log.
 type Recorder interface {
 	Record(ctx context.Context, r *audit.Record) error
@@ -65,8 +70,8 @@ type Options struct {
 	Store     tenant.Store
 	Keystore  *keystore.Keystore
 	Upstreams Upstreams
-	AuditDir  string // where the audit log's files are; "" for nowhere
-	Version   string // of the program
+	Records   Records // where the audit log is read; nil for nowhere
+	Version   string  // of the program
 	Now       func() time.Time
 	Log       *slog.Logger
 }

@@ -22,6 +22,7 @@ import (
 	"spekeasy/internal/config"
 	"spekeasy/internal/keystore"
 	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/logtest"
 	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
 )
@@ -63,12 +64,12 @@ func backends() app.Backends {
 // server is a whole server with its log.
 type server struct {
 	*app.App
-	log *bytes.Buffer
+	log *logtest.Buffer
 }
 
 func start(t *testing.T, c *config.Config) *server {
 	t.Helper()
-	s := &server{log: &bytes.Buffer{}}
+	s := &server{log: &logtest.Buffer{}}
 	var err error
 	s.App, err = app.New(t.Context(), c, backends(), "spekeasy/test", slog.New(slog.NewTextHandler(s.log, nil)))
 	if err != nil {

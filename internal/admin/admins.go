@@ -35,28 +35,25 @@ func (c *call) listAdmins(ctx context.Context, in *PageInput) (*body[adminapi.Pa
 			all = append(all, c.api.adminView(&files[i], adminapi.OriginFile, 0))
 		}
 	}
-	for from := after; len(all) <= in.Limit+len(files); {
-		page, err := c.api.Store.PageDocuments(ctx, tenant.KindAdmin, "", from, in.Limit+1)
+	for d, err := range tenant.Documents(ctx, c.api.Store, tenant.KindAdmin, "", after, in.Limit+1) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page {
-			from = page[i].ID
-			if page[i].Deleted {
-				continue
-			}
-			stored, err := c.api.vault.OpenCredential(ctx, &page[i])
-			if errors.Is(err, keystore.ErrCorrupt) {
-				c.damaged(ctx, &page[i])
-				all = append(all, adminapi.Admin{Name: page[i].ID, Origin: adminapi.OriginStore, State: adminapi.StateDamaged, Version: page[i].Version})
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, c.api.adminView(stored, adminapi.OriginStore, page[i].Version))
+		if d.Deleted {
+			continue
 		}
-		if len(page) <= in.Limit {
+		var v adminapi.Admin
+		stored, err := c.api.vault.OpenCredential(ctx, d)
+		switch {
+		case errors.Is(err, keystore.ErrCorrupt):
+			v = adminapi.Admin{Name: d.ID, Origin: adminapi.OriginStore, State: adminapi.StateDamaged, Version: d.Version}
+			c.damaged(ctx, d)
+		case err != nil:
+			return nil, err
+		default:
+			v = c.api.adminView(stored, adminapi.OriginStore, d.Version)
+		}
+		if all = append(all, v); len(all) > in.Limit+len(files) {
 			break
 		}
 	}

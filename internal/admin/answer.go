@@ -169,28 +169,20 @@ func (a *API) keep(ctx context.Context, d *tenant.Document, k *kept) error {
 
 // Sweep empties what was kept for idempotency keys too long ago.
 func (a *API) Sweep(ctx context.Context) error {
-	for after := ""; ; {
-		const limit = 200
-		page, err := a.Store.PageDocuments(ctx, tenant.KindAnswer, "", after, limit)
+	for d, err := range tenant.Documents(ctx, a.Store, tenant.KindAnswer, "", "", 200) {
 		if err != nil {
 			return err
 		}
-		for i := range page {
-			d := &page[i]
-			after = d.ID
-			if d.Deleted || a.Now().Sub(d.Changed) <= keepFor {
-				continue
-			}
-			d.Version++
-			d.Deleted = true
-			if err := a.keep(ctx, d, nil); err != nil && !errors.Is(err, tenant.ErrChanged) {
-				return err
-			}
+		if d.Deleted || a.Now().Sub(d.Changed) <= keepFor {
+			continue
 		}
-		if len(page) < limit {
-			return nil
+		d.Version++
+		d.Deleted = true
+		if err := a.keep(ctx, d, nil); err != nil && !errors.Is(err, tenant.ErrChanged) {
+			return err
 		}
 	}
+	return nil
 }
 
 // stamp is the time as it is stored.

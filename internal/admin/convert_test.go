@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"spekeasy/adminapi"
+	"spekeasy/internal/gateway"
 	"spekeasy/internal/tenant"
 )
 
@@ -33,7 +34,8 @@ func members(typ reflect.Type, path string, all map[string]bool) {
 }
 
 // TestSameForm: the API's settings and credentials are those of the
-// configuration file, to the last member; only secrets are the API's alone.
+// configuration file, and what it tells of upstreams is what the gateway does,
+// to the last member; only secrets are the API's alone.
 func TestSameForm(t *testing.T) {
 	for _, c := range []struct {
 		api, ours any
@@ -44,6 +46,8 @@ func TestSameForm(t *testing.T) {
 			"basic.password", "api_key.key", "token.token", "digest.password", "oauth_client.secret", "sigv4.secret_access_key",
 			"widevine_signer.aes_key", "widevine_signer.aes_iv",
 		}},
+		{adminapi.UpstreamHealth{}, gateway.Health{}, nil},
+		{adminapi.Exchange{}, gateway.Exchange{}, nil},
 	} {
 		api, ours := make(map[string]bool), make(map[string]bool)
 		members(reflect.TypeOf(c.api), "", api)
@@ -62,12 +66,12 @@ func TestSameForm(t *testing.T) {
 		}
 		for name := range ours {
 			if !api[name] {
-				t.Errorf("%s is not in the API", name)
+				t.Errorf("%s of %T is not in the API", name, c.ours)
 			}
 		}
 		for name := range api {
 			if !ours[name] {
-				t.Errorf("%s is in the API only", name)
+				t.Errorf("%s of %T is in the API only", name, c.api)
 			}
 		}
 	}

@@ -64,35 +64,29 @@ func (c *call) listCredentials(ctx context.Context, in *struct {
 	if after != "" {
 		from = prefix + after
 	}
-	for len(all) <= in.Limit {
-		page, err := a.Store.PageDocuments(ctx, tenant.KindCredential, prefix, from, in.Limit+1)
+	for d, err := range tenant.Documents(ctx, a.Store, tenant.KindCredential, prefix, from, in.Limit+1) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page {
-			from = page[i].ID
-			if page[i].Deleted {
-				continue
-			}
-			stored, err := a.vault.OpenCredential(ctx, &page[i])
-			if errors.Is(err, keystore.ErrCorrupt) {
-				c.damaged(ctx, &page[i])
-				all = append(all, adminapi.CredentialInfo{
-					Credential: adminapi.Credential{Name: strings.TrimPrefix(page[i].ID, prefix)},
-					Origin:     adminapi.OriginStore, State: adminapi.StateDamaged, Version: page[i].Version,
-				})
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			info, err := a.info(stored, adminapi.OriginStore, page[i].Version, "")
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, info)
+		if d.Deleted {
+			continue
 		}
-		if len(page) <= in.Limit {
+		var info adminapi.CredentialInfo
+		stored, err := a.vault.OpenCredential(ctx, d)
+		if errors.Is(err, keystore.ErrCorrupt) {
+			info = adminapi.CredentialInfo{
+				Credential: adminapi.Credential{Name: strings.TrimPrefix(d.ID, prefix)},
+				Origin:     adminapi.OriginStore, State: adminapi.StateDamaged, Version: d.Version,
+			}
+			err = nil
+			c.damaged(ctx, d)
+		} else if err == nil {
+			info, err = a.info(stored, adminapi.OriginStore, d.Version, "")
+		}
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, info); len(all) > in.Limit {
 			break
 		}
 	}

@@ -1,14 +1,13 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
-	"strconv"
 	"time"
 
 	"spekeasy/adminapi"
@@ -227,7 +226,7 @@ func (c *call) exportKeys(ctx context.Context, in *struct {
 
 var errEnough = errors.New("the page is full")
 
-func (c *call) queryAudit(_ context.Context, in *struct {
+func (c *call) queryAudit(ctx context.Context, in *struct {
 	PageInput
 	ContentID  string    `query:"content_id"`
 	KID        string    `query:"kid" doc:"Answered or asked for."`
@@ -247,11 +246,6 @@ func (c *call) queryAudit(_ context.Context, in *struct {
 		ContentID: in.ContentID, Tenant: in.Tenant, Credential: in.Credential, Admin: in.Admin, RequestID: in.RequestID,
 		Since: in.Since, Until: in.Until, Denied: in.Denied,
 	}
-	if after != "" {
-		if q.After, err = strconv.ParseUint(after, 10, 64); err != nil {
-			return nil, problem(http.StatusBadRequest, "The cursor is not one that was given by this list.")
-		}
-	}
 	if in.KID != "" {
 		kids, err := parseKIDs([]string{in.KID})
 		if err != nil {
@@ -259,19 +253,22 @@ func (c *call) queryAudit(_ context.Context, in *struct {
 		}
 		q.KID = kids[0]
 	}
-	if c.api.AuditDir == "" {
-		return nil, problem(http.StatusNotFound, "The audit log is not kept in files of this server.")
+	if c.api.Records == nil {
+		return nil, problem(http.StatusNotFound, "The audit log is kept neither in files of this server nor in the database.")
 	}
 	p := adminapi.Page[adminapi.AuditRecord]{Items: []adminapi.AuditRecord{}}
-	var last uint64
-	err = q.Run(c.api.AuditDir, func(text []byte, r *audit.Record) error {
+	var last string
+	err = c.api.Records.Read(ctx, &q, after, func(place string, text []byte, _ *audit.Record) error {
 		if len(p.Items) == in.Limit {
-			p.Next = cursor(strconv.FormatUint(last, 10))
+			p.Next = cursor(last)
 			return errEnough
 		}
-		p.Items, last = append(p.Items, json.RawMessage(append([]byte(nil), text...))), r.Seq
+		p.Items, last = append(p.Items, bytes.Clone(text)), place
 		return nil
 	})
+	if errors.Is(err, audit.ErrPlace) {
+		return nil, problem(http.StatusBadRequest, "The cursor is not one that was given by this list.")
+	}
 	if err != nil && !errors.Is(err, errEnough) && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}

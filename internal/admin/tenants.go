@@ -114,27 +114,22 @@ func (c *call) listTenants(ctx context.Context, in *PageInput) (*body[adminapi.P
 			all = append(all, v)
 		}
 	}
-	for from := after; len(all) <= in.Limit+len(files); {
-		page, err := c.api.Store.PageDocuments(ctx, tenant.KindTenant, "", from, in.Limit+1)
+	for d, err := range tenant.Documents(ctx, c.api.Store, tenant.KindTenant, "", after, in.Limit+1) {
 		if err != nil {
 			return nil, err
 		}
-		for i := range page {
-			from = page[i].ID
-			if page[i].Deleted {
-				continue
-			}
-			v, err := c.api.storedView(ctx, &page[i])
-			if errors.Is(err, keystore.ErrCorrupt) {
-				v.Fault, err = textDamaged, nil
-				c.damaged(ctx, &page[i])
-			}
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, v)
+		if d.Deleted {
+			continue
 		}
-		if len(page) <= in.Limit {
+		v, err := c.api.storedView(ctx, d)
+		if errors.Is(err, keystore.ErrCorrupt) {
+			v.Fault, err = textDamaged, nil
+			c.damaged(ctx, d)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, v); len(all) > in.Limit+len(files) {
 			break
 		}
 	}

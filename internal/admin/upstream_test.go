@@ -176,6 +176,23 @@ func diagnoses(t *testing.T, s *server, up *vendorsim.Upstream) {
 	}
 }
 
+// TestFailingUpstream: that an upstream fails, and since when, is told while
+// it does.
+func TestFailingUpstream(t *testing.T) {
+	s := start(t, configuration(t.TempDir()))
+	down := httptest.NewServer(nil)
+	down.Close()
+	s.ok(t, "POST", "/tenants", `{"id":"acme","settings":{"upstream":{"vendor":"generic","url":"`+down.URL+`"}}}`)
+	s.ok(t, "POST", "/tenants/acme/credentials", `{"name":"c","basic":{"password":"acme-password-1234"}}`)
+	if code := s.asks(t, "acme", "acme-password-1234"); code != 502 {
+		t.Fatal(code)
+	}
+	list := decode[adminapi.Page[adminapi.UpstreamHealth]](t, s.ok(t, "GET", "/upstreams", "")).Items
+	if len(list) != 1 || list[0].FailingSince.IsZero() || list[0].LastError == "" {
+		t.Errorf("%+v", list)
+	}
+}
+
 // TestOtherProcessesUpstream: another server on the same store asks the new
 // upstream with the new credential, without a restart.
 func TestOtherProcessesUpstream(t *testing.T) {

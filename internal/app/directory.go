@@ -12,6 +12,7 @@ import (
 
 	"spekeasy/adminapi"
 	"spekeasy/internal/admin"
+	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/config"
 	"spekeasy/internal/tenant"
@@ -57,7 +58,7 @@ func (a *App) openAdmin(ctx context.Context, still bool, recorder admin.Recorder
 		return fmt.Errorf("stored tenants: %w", err)
 	}
 	api, err := admin.New(admin.Options{
-		Gate: d, Audit: recorder, Directory: d, Store: store, Keystore: a.Keystore, Upstreams: a.Gateway, AuditDir: a.auditDir(),
+		Gate: d, Audit: recorder, Directory: d, Store: store, Keystore: a.Keystore, Upstreams: a.Gateway, Records: a.records(),
 		Version: version, Now: time.Now, Log: a.log,
 	})
 	if err != nil {
@@ -99,12 +100,16 @@ func (a *App) AdminOnMain() {
 	a.Handler = mux
 }
 
-// auditDir is where the audit log's files are, "" for nowhere.
-func (a *App) auditDir() string {
-	if !a.Config.Audit.Files() {
-		return ""
+// records is where the audit log is read: a database has those of all servers
+// that share it.
+func (a *App) records() admin.Records {
+	if s, ok := a.store.(audit.Store); ok && a.Config.Audit.Database != "" {
+		return audit.InStore{Store: s}
 	}
-	return a.Config.AuditDir()
+	if a.Config.Audit.Files() {
+		return audit.Directory(a.Config.AuditDir())
+	}
+	return nil
 }
 
 func (d *directory) watch(ctx context.Context, api *admin.API) {

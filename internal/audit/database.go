@@ -264,21 +264,6 @@ func eachPage(ctx context.Context, s Store, part string, f func(*Page) error) er
 	}
 }
 
-// RunStore is [Query.Run] for the logs in a database: one writer after the
-// other, in the order in which they started, and the records of each in order.
-// All pages are read.
-func (q *Query) RunStore(ctx context.Context, s Store, yield func(text []byte, r *Record) error) error {
-	f := q.filter()
-	return eachPart(ctx, s, partsRead, func(part *Part) error {
-		if !q.Since.IsZero() && part.Written.Add(backwards).Before(q.Since) {
-			return nil
-		}
-		return eachPage(ctx, s, part.ID, func(p *Page) error {
-			return f.lines(bytes.NewReader(p.Lines), yield)
-		})
-	})
-}
-
 // VerifyStore checks the logs of all writers in a database, as [Verify] does
 // with a directory: that every record is as it was written, and that none is
 // missing between two others, at the end of a part, or before the first one

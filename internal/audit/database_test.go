@@ -87,7 +87,7 @@ func verifyStore(t *testing.T, s audit.Store, checkpoints ...audit.Position) *au
 func requests(t *testing.T, s audit.Store) map[string]int {
 	t.Helper()
 	seen := make(map[string]int)
-	err := (&audit.Query{ContentID: "movie"}).RunStore(t.Context(), s, func(_ []byte, r *audit.Record) error {
+	err := audit.InStore{Store: s}.Read(t.Context(), &audit.Query{ContentID: "movie"}, "", func(_ string, _ []byte, r *audit.Record) error {
 		seen[r.RequestID]++
 		return nil
 	})

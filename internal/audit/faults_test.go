@@ -10,10 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"spekeasy/internal/logtest"
 )
 
 // refuse wants a record to be refused.
@@ -136,7 +137,7 @@ func TestFailedSync(t *testing.T) {
 		first bool
 	}{{"always", true}, {"interval", false}} {
 		t.Run(c.name, func(t *testing.T) {
-			var logged lockedBuffer
+			var logged logtest.Buffer
 			d := newDisk()
 			dir := t.TempDir()
 			l := open(t, dir, FileOptions{open: d.open}, Options{SyncFirst: c.first, Log: textLog(&logged)})
@@ -280,24 +281,6 @@ func TestReadOnlyDirectory(t *testing.T) {
 }
 
 func textLog(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
-
-// lockedBuffer is written by the log's goroutines and read by the test.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
 
 func waitFor(t *testing.T, done func() bool) {
 	t.Helper()

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"spekeasy/internal/logtest"
 )
 
 // spySink notes when what happens to it.
@@ -199,7 +201,7 @@ func TestTooLong(t *testing.T) {
 // TestCheckpointsInTheLog tells the server's own log where the audit log ends.
 func TestCheckpointsInTheLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told lockedBuffer
+		var told logtest.Buffer
 		l, err := Open(Options{Log: textLog(&told)}, new(spySink))
 		if err != nil {
 			t.Fatal(err)

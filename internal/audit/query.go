@@ -22,7 +22,7 @@ type Query struct {
 	Tenant     string
 	RequestID  string
 	Admin      string
-	After      uint64    // records with a higher number
+	After      uint64    // records with a higher number; of a directory only
 	Since      time.Time // not before
 	Until      time.Time // before
 	Denied     bool      // refused or failed

@@ -28,22 +28,15 @@ type document struct {
 const documentPage = 500
 
 // documents walks what a backup has of them.
-func documents(ctx context.Context, store tenant.Store) iter.Seq2[tenant.Document, error] {
-	return func(yield func(tenant.Document, error) bool) {
+func documents(ctx context.Context, store tenant.Store) iter.Seq2[*tenant.Document, error] {
+	return func(yield func(*tenant.Document, error) bool) {
 		for _, kind := range []tenant.Kind{tenant.KindTenant, tenant.KindCredential, tenant.KindAdmin} {
-			for after := ""; ; {
-				page, err := store.PageDocuments(ctx, kind, "", after, documentPage)
+			for d, err := range tenant.Documents(ctx, store, kind, "", "", documentPage) {
 				if err != nil {
-					yield(tenant.Document{}, fmt.Errorf("%ss: %w", kind, err))
+					err = fmt.Errorf("%ss: %w", kind, err)
+				}
+				if !yield(d, err) || err != nil {
 					return
-				}
-				for i := range page {
-					if after = page[i].ID; !yield(page[i], nil) {
-						return
-					}
-				}
-				if len(page) < documentPage {
-					break
 				}
 			}
 		}
@@ -71,7 +64,7 @@ func (o *writer) documents(ctx context.Context) error {
 				return fmt.Errorf("%s %s: data key %d: %w", d.Kind, d.ID, d.DataKey, keystore.ErrNoDataKey)
 			}
 		}
-		c := fromDocument(&d)
+		c := fromDocument(d)
 		if err := o.line(&line{Document: c}); err != nil {
 			return fmt.Errorf("%s %s: %w", d.Kind, d.ID, err)
 		}

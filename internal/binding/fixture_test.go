@@ -1,13 +1,11 @@
 package binding_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,8 +14,7 @@ import (
 	"spekeasy/internal/auth"
 	"spekeasy/internal/binding"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
-	"spekeasy/internal/store/sqlite"
+	"spekeasy/internal/keystore/keystoretest"
 	"spekeasy/internal/tenant"
 )
 
@@ -48,24 +45,7 @@ func start(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t}
 	f.now.Store(noon.UnixMicro())
-	dir := t.TempDir()
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	if err := filekey.Create(filepath.Join(dir, "kek"), noon); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.keys, err = keystore.Open(t.Context(), db, kek, keystore.Options{Clock: f.clock})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { f.keys.Close(context.Background()) })
+	f.keys, _ = keystoretest.Open(t, keystore.Options{Clock: f.clock})
 	custody, err := f.keys.Custody()
 	if err != nil {
 		t.Fatal(err)

@@ -154,7 +154,7 @@ func (s *source) collectSystems(t *tenant.Tenant, req *speke.Request, a *answer,
 		if h.signaling[i], err = c.complete(sys); err != nil {
 			return invalid("it answered for %s and key ID %s %s", sys.Name(), g.KID, err)
 		}
-		if missing := sys.Want &^ filled(&h.signaling[i]); missing != 0 && (req.Profile != speke.V10 || missing == sys.Want) {
+		if lacks(req, sys, &h.signaling[i]) {
 			return invalid("it answered without the signaling of %s for key ID %s", sys.Name(), g.KID)
 		}
 	}
@@ -171,18 +171,28 @@ func bothPlaylists(asked *cpix.DRMSystem) bool {
 	return n > 1
 }
 
-// filled says which values there are.
-func filled(s *drm.Signaling) (f drm.Fields) {
-	for _, v := range []struct {
-		field drm.Fields
-		value []byte
-	}{
-		{drm.PSSH, s.PSSH}, {drm.ContentProtection, s.ContentProtection}, {drm.HLS, s.HLS}, {drm.Smooth, s.Smooth},
-		{drm.KeyURI, s.KeyURI}, {drm.KeyFormat, s.KeyFormat}, {drm.KeyFormatVersions, s.KeyFormatVersions},
-	} {
-		if len(v.value) > 0 {
-			f |= v.field
+// signal is one value of signaling.
+type signal struct {
+	field drm.Fields
+	value *[]byte
+}
+
+// signals are the values that there can be.
+func signals(s *drm.Signaling) [7]signal {
+	return [...]signal{
+		{drm.PSSH, &s.PSSH}, {drm.ContentProtection, &s.ContentProtection}, {drm.HLS, &s.HLS}, {drm.Smooth, &s.Smooth},
+		{drm.KeyURI, &s.KeyURI}, {drm.KeyFormat, &s.KeyFormat}, {drm.KeyFormatVersions, &s.KeyFormatVersions},
+	}
+}
+
+// lacks reports whether a system's signaling is not enough for a request. In
+// v1 a part of what was asked for is: the rest is left out (S1-PAY-11).
+func lacks(req *speke.Request, sys *speke.System, s *drm.Signaling) bool {
+	missing := sys.Want
+	for _, v := range signals(s) {
+		if len(*v.value) > 0 {
+			missing &^= v.field
 		}
 	}
-	return f
+	return missing != 0 && (req.Profile != speke.V10 || missing == sys.Want)
 }

@@ -50,12 +50,10 @@ func mergeKept(old, now []byte) []byte {
 	}
 	for id, s := range b {
 		was := a[id]
-		for _, v := range []struct{ to, from *[]byte }{
-			{&was.PSSH, &s.PSSH}, {&was.ContentProtection, &s.ContentProtection}, {&was.HLS, &s.HLS}, {&was.Smooth, &s.Smooth},
-			{&was.KeyURI, &s.KeyURI}, {&was.KeyFormat, &s.KeyFormat}, {&was.KeyFormatVersions, &s.KeyFormatVersions},
-		} {
-			if *v.to == nil {
-				*v.to = *v.from
+		from := signals(&s)
+		for i, to := range signals(&was) {
+			if *to.value == nil {
+				*to.value = *from[i].value
 			}
 		}
 		a[id] = was
@@ -97,7 +95,7 @@ func (e *exchange) fromCopies(ctx context.Context) (*speke.Answer, error) {
 	for i := range e.req.Systems {
 		s := &e.req.Systems[i]
 		signaling[i] = all[s.Key][e.keptUnder(s.ID())]
-		if missing := s.Want &^ filled(&signaling[i]); missing != 0 && (e.req.Profile != speke.V10 || missing == s.Want) {
+		if lacks(e.req, s, &signaling[i]) {
 			return nil, fmt.Errorf("content key %s: the signaling of %s is not kept", copies[s.Key].KID, s.Name())
 		}
 	}

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -85,15 +86,10 @@ func newExchange(now time.Time, id, tenant string, req *speke.Request) *Exchange
 			}
 		}
 	}
-next:
 	for i := range req.Systems {
-		name := req.Systems[i].Name()
-		for _, have := range x.Systems {
-			if have == name {
-				continue next
-			}
+		if name := req.Systems[i].Name(); !slices.Contains(x.Systems, name) {
+			x.Systems = append(x.Systems, name)
 		}
-		x.Systems = append(x.Systems, name)
 	}
 	return x
 }

@@ -1,7 +1,6 @@
 package gateway_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/base64"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,7 +20,8 @@ import (
 	"spekeasy/internal/gateway"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/keystore/keystoretest"
+	"spekeasy/internal/logtest"
 	"spekeasy/internal/requestid"
 	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
@@ -37,54 +36,19 @@ type bench struct {
 	gate  *gateway.Gateway
 	keys  *keystore.Keystore
 	store *sqlite.DB
-	log   *lockedBuffer
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
+	log   *logtest.Buffer
 }
 
 func newBench(t testing.TB) *bench { return newBenchAt(t, time.Now) }
 
 func newBenchAt(t testing.TB, now func() time.Time) *bench {
 	t.Helper()
-	dir := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keystore.Open(t.Context(), store, kek, keystore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &bench{t: t, keys: keys, store: store, log: &lockedBuffer{}}
+	keys, store := keystoretest.Open(t, keystore.Options{})
+	b := &bench{t: t, keys: keys, store: store, log: &logtest.Buffer{}}
 	b.gate = gateway.New(keys, rand.Reader, now, gateway.Options{Log: b.logger()})
 	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		for _, close := range []func() error{func() error { return b.gate.Close(ctx) }, func() error { return keys.Close(ctx) }, store.Close} {
-			if err := close(); err != nil {
-				t.Error(err)
-			}
+		if err := b.gate.Close(context.WithoutCancel(t.Context())); err != nil {
+			t.Error(err)
 		}
 	})
 	return b

@@ -174,10 +174,7 @@ type use struct{ track, period string }
 // uses returns the content key for each use; ok means that there is exactly
 // one use for each.
 func uses(d *cpix.Document) (m map[use]int, ok bool) {
-	index := make(map[string]int, len(d.ContentKeys))
-	for i := range d.ContentKeys {
-		index[strings.ToLower(d.ContentKeys[i].KID)] = i
-	}
+	index := keyIndex(d)
 	m = make(map[use]int, len(d.UsageRules))
 	seen := make(map[int]bool)
 	for i := range d.UsageRules {
@@ -190,6 +187,15 @@ func uses(d *cpix.Document) (m map[use]int, ok bool) {
 		m[at], seen[key] = key, true
 	}
 	return m, len(m) == len(d.ContentKeys)
+}
+
+// keyIndex says where the content key of a key ID, in lower case, stands.
+func keyIndex(d *cpix.Document) map[string]int {
+	index := make(map[string]int, len(d.ContentKeys))
+	for i := range d.ContentKeys {
+		index[strings.ToLower(d.ContentKeys[i].KID)] = i
+	}
+	return index
 }
 
 func periodOf(u *cpix.UsageRule) string {
@@ -236,23 +242,12 @@ func (s *source) readSecrets(a *answer) *Fault {
 // pairSystems finds the DRMSystem element for each one that was asked for.
 func (s *source) pairSystems(a *answer) *Fault {
 	want, got := a.asked.DRMSystems, a.doc.DRMSystems
-	keyOf := make(map[string]int, len(a.kids))
-	for i := range a.asked.ContentKeys {
-		keyOf[a.asked.ContentKeys[i].KID] = i
-	}
+	index := keyIndex(a.asked)
 	a.sys = make([]int, len(want))
 	used := 0
 	for i := range want {
 		a.sys[i] = -1
-		key, ok := keyOf[want[i].KID]
-		if !ok { // another letter case
-			for k := range a.asked.ContentKeys {
-				if strings.EqualFold(a.asked.ContentKeys[k].KID, want[i].KID) {
-					key = k
-				}
-			}
-		}
-		now := a.kids[key].String()
+		now := a.kids[index[strings.ToLower(want[i].KID)]].String()
 		j := i
 		if j >= len(got) || !a.is(&got[j], want[i].SystemID, now, want[i].KID) {
 			for j = range got {
@@ -300,10 +295,7 @@ func (s *source) readContract(a *answer) *Fault {
 	case len(got) != len(want):
 		return invalid("it changed the encryption contract: %d usage rules instead of %d", len(got), len(want))
 	}
-	index := make(map[string]int, len(a.kids))
-	for i := range a.asked.ContentKeys {
-		index[strings.ToLower(a.asked.ContentKeys[i].KID)] = i
-	}
+	index := keyIndex(a.asked)
 	taken := make([]bool, len(got))
 next:
 	for i := range want {

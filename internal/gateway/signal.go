@@ -370,13 +370,7 @@ func (c *completer) other(id drm.SystemID, out *drm.Signaling) error {
 		out.KeyFormat = []byte(orText(out.KeyFormat, format))
 		out.KeyFormatVersions = []byte(orText(out.KeyFormatVersions, "1"))
 	}
-	for _, v := range []struct {
-		field drm.Fields
-		value *[]byte
-	}{
-		{drm.PSSH, &out.PSSH}, {drm.ContentProtection, &out.ContentProtection}, {drm.HLS, &out.HLS}, {drm.Smooth, &out.Smooth},
-		{drm.KeyURI, &out.KeyURI}, {drm.KeyFormat, &out.KeyFormat}, {drm.KeyFormatVersions, &out.KeyFormatVersions},
-	} {
+	for _, v := range signals(out) {
 		if c.want&v.field == 0 {
 			*v.value = nil
 		}

@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/logtest"
 )
 
 // TestBindings holds design decision 1: what asked for a key is recorded
@@ -183,11 +183,10 @@ func TestLastSeen(t *testing.T) {
 // TestFlushFails holds that last-seen times survive an outage of the
 // database, and that the log says so.
 func TestFlushFails(t *testing.T) {
-	var mu sync.Mutex
-	var logged bytes.Buffer
+	var logged logtest.Buffer
 	f := start(t, keystore.Options{
 		FlushEvery: time.Millisecond,
-		Log:        slog.New(slog.NewTextHandler(writer(func(b []byte) { mu.Lock(); logged.Write(b); mu.Unlock() }), nil)),
+		Log:        slog.New(slog.NewTextHandler(&logged, nil)),
 	})
 	f.obtain(ask("movie", kid(1)))
 	f.spy.mu.Lock()
@@ -196,8 +195,6 @@ func TestFlushFails(t *testing.T) {
 	f.advance(time.Minute)
 	f.obtain(ask("movie", kid(1)))
 	eventually(t, "a failed flush is logged", func() bool {
-		mu.Lock()
-		defer mu.Unlock()
 		return strings.Contains(logged.String(), keystore.ErrUnavailable.Error())
 	})
 	if err := f.Flush(t.Context()); !errors.Is(err, keystore.ErrUnavailable) {
@@ -230,10 +227,6 @@ func TestLateNewsDoNotUndo(t *testing.T) {
 		t.Errorf("bindings: %+v", all)
 	}
 }
-
-type writer func([]byte)
-
-func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()

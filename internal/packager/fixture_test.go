@@ -1,9 +1,7 @@
 package packager_test
 
 import (
-	"context"
 	"encoding/json"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -12,9 +10,8 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/keystore/keystoretest"
 	"spekeasy/internal/packager"
-	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
 	"spekeasy/internal/widevine"
 )
@@ -30,32 +27,9 @@ type fixture struct {
 
 func start(t *testing.T) *fixture {
 	t.Helper()
-	dir := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	f := &fixture{t: t}
 	f.now.Store(1e9)
-	f.keys, err = keystore.Open(t.Context(), store, kek, keystore.Options{Clock: func() time.Time { return time.Unix(f.now.Add(1), 0) }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := f.keys.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	f.keys, _ = keystoretest.Open(t, keystore.Options{Clock: func() time.Time { return time.Unix(f.now.Add(1), 0) }})
 	f.p = packager.New(f.keys)
 	return f
 }

@@ -4,12 +4,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -21,9 +19,8 @@ import (
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/keystore/keystoretest"
 	"spekeasy/internal/playback"
-	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
 )
 
@@ -93,27 +90,9 @@ type house struct {
 // newHouse has the tenants acme, with the given settings, and other.
 func newHouse(t *testing.T, p tenant.Playback) *house {
 	t.Helper()
-	dir := t.TempDir()
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	h := &house{t: t, tenants: tenant.Static{}, records: new(records), now: time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC), mux: http.NewServeMux()}
-	if h.keys, err = keystore.Open(t.Context(), store, kek, keystore.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := errors.Join(h.keys.Close(context.WithoutCancel(t.Context())), store.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	h.keys, _ = keystoretest.Open(t, keystore.Options{})
+	var err error
 	if h.custody, err = h.keys.Custody(); err != nil {
 		t.Fatal(err)
 	}

@@ -3,8 +3,6 @@ package server_test
 import (
 	"bufio"
 	"bytes"
-	"cmp"
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"flag"
@@ -27,10 +25,9 @@ import (
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keyprovider"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/kms/filekey"
+	"spekeasy/internal/keystore/keystoretest"
 	"spekeasy/internal/packager"
 	"spekeasy/internal/server"
-	"spekeasy/internal/store/sqlite"
 	"spekeasy/internal/tenant"
 )
 
@@ -224,36 +221,15 @@ type serverOptions struct {
 	random   io.Reader
 	now      func() time.Time
 	provider keyprovider.Options
-	recorder server.Recorder // by default files in a directory of its own
-	dir      string          // for all files; by default one of its own
+	recorder server.Recorder    // by default files in a directory of its own
+	keys     *keystore.Keystore // by default over a database of its own
 }
 
 func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o serverOptions) http.Handler {
 	t.Helper()
-	dir := cmp.Or(o.dir, t.TempDir())
-	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
-		t.Fatal(err)
+	if o.keys == nil {
+		o.keys, _ = keystoretest.Open(t, keystore.Options{})
 	}
-	if err := filekey.Create(filepath.Join(dir, "kek"), time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	kek, err := filekey.Open(filepath.Join(dir, "kek"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := keystore.Open(t.Context(), store, kek, keystore.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := keys.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Error(err)
-		}
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
 	built, err := s.Build()
 	if err != nil {
 		t.Fatal(err)
@@ -261,12 +237,12 @@ func newServer(t testing.TB, s tenant.Settings, source keystore.Source, o server
 	if source != nil {
 		built.Source = source
 	}
-	provider := keyprovider.New(keys, o.random, o.now, o.provider)
+	provider := keyprovider.New(o.keys, o.random, o.now, o.provider)
 	if o.recorder == nil {
-		o.recorder = openAudit(t, filepath.Join(dir, "audit"))
+		o.recorder = openAudit(t, t.TempDir())
 	}
 	return server.New(authenticatorOf(t, s), tenant.Static{s.ID: built}, provider, o.recorder, "spekeasy/test", slog.New(slog.DiscardHandler)).
-		WithPackagers(packager.New(keys))
+		WithPackagers(packager.New(o.keys))
 }
 
 // authenticator lets in test:test as a tenant.

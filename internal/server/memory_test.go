@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -17,7 +16,7 @@ import (
 	"spekeasy/contentkey"
 	"spekeasy/internal/audit"
 	"spekeasy/internal/keystore"
-	"spekeasy/internal/store/sqlite"
+	"spekeasy/internal/keystore/keystoretest"
 )
 
 // TestMemoryIsUsedAgain sends many different requests at once to one server,
@@ -81,18 +80,15 @@ func (r result) sorted() result {
 	return r
 }
 
-// serve runs a server over files of its own for as long as f takes.
+// serve has f use a server of its own.
 func serve(t *testing.T, f func(http.Handler)) (r result) {
 	t.Helper()
 	dir := t.TempDir()
-	t.Run("", func(t *testing.T) { // whose end closes the server
-		f(newServer(t, exampleTenant(), fixedKeys{}, serverOptions{random: zeros{}, now: time.Now, dir: dir}))
-	})
-	db, err := sqlite.Open(t.Context(), filepath.Join(dir, "keys.db"), sqlite.Options{})
-	if err != nil {
+	keys, db := keystoretest.Open(t, keystore.Options{})
+	f(newServer(t, exampleTenant(), fixedKeys{}, serverOptions{random: zeros{}, now: time.Now, keys: keys, recorder: openAudit(t, dir)}))
+	if err := keys.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	defer db.Close()
 	bindings, _, err := db.PageBindings(t.Context(), "example", keystore.BindingFilter{}, "", 10000)
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +97,7 @@ func serve(t *testing.T, f func(http.Handler)) (r result) {
 		b.FirstSeen, b.LastSeen = time.Time{}, time.Time{}
 		r.bindings = append(r.bindings, fmt.Sprintf("%+v", b))
 	}
-	for _, rec := range keyRequests(t, filepath.Join(dir, "audit")) {
+	for _, rec := range keyRequests(t, dir) {
 		rec.Seq, rec.Time, rec.RequestID, rec.Created, rec.Hash = 0, time.Time{}, "", 0, audit.Hash{}
 		r.records = append(r.records, fmt.Sprintf("%+v", rec))
 	}

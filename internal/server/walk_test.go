@@ -12,13 +12,13 @@ import (
 	"net/http/httptest"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"spekeasy/internal/audit"
 	"spekeasy/internal/auth"
 	"spekeasy/internal/keyprovider"
+	"spekeasy/internal/logtest"
 	"spekeasy/internal/server"
 	"spekeasy/internal/tenant"
 	"spekeasy/speke"
@@ -169,29 +169,11 @@ func TestWalk(t *testing.T) {
 	}
 }
 
-// lockedLog is written by a server's goroutines and read by a test.
-type lockedLog struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedLog) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedLog) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // TestNoSecretInLogs sends good, wrong and mangled secrets in every way over
 // every route of a server whose log takes everything, net/http's own words
 // included, and looks for them in the log and in the answers.
 func TestNoSecretInLogs(t *testing.T) {
-	var out lockedLog
+	var out logtest.Buffer
 	log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	srv := httptest.NewUnstartedServer(serverFor(t, tells{}, log, ways("acme")))
 	srv.Config.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)

@@ -55,31 +55,23 @@ func (l *Loader) Load(ctx context.Context) (*Inventory, error) {
 	now := make(map[string]opened)
 	byID := make(map[string]int)
 	for _, kind := range []Kind{KindTenant, KindCredential, KindAdmin} {
-		for after := ""; ; {
-			page, err := l.store.PageDocuments(ctx, kind, "", after, loadPage)
+		for d, err := range Documents(ctx, l.store, kind, "", "", loadPage) {
 			if err != nil {
 				return nil, fmt.Errorf("reading %ss: %w", kind, err)
 			}
-			for i := range page {
-				d := &page[i]
-				after = d.ID
-				if d.Deleted {
-					continue
-				}
-				o, err := l.open(ctx, d)
-				if err != nil {
-					if !errors.Is(err, keystore.ErrCorrupt) {
-						inv.Later = true
-					}
-					inv.Faults = append(inv.Faults, err)
-					continue
-				}
-				now[string(kind)+" "+d.ID] = o
-				inv.add(d, &o, byID)
+			if d.Deleted {
+				continue
 			}
-			if len(page) < loadPage {
-				break
+			o, err := l.open(ctx, d)
+			if err != nil {
+				if !errors.Is(err, keystore.ErrCorrupt) {
+					inv.Later = true
+				}
+				inv.Faults = append(inv.Faults, err)
+				continue
 			}
+			now[string(kind)+" "+d.ID] = o
+			inv.add(d, &o, byID)
 		}
 	}
 	l.opened = now

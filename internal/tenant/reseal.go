@@ -74,21 +74,14 @@ func (r *Resealer) ResealSecrets(ctx context.Context, tenant string, newest uint
 	if err != nil {
 		return done, used, err
 	}
-	prefix := CredentialID(tenant, "")
-	for after := ""; ; {
-		page, err := r.store.PageDocuments(ctx, KindCredential, prefix, after, loadPage)
+	for d, err := range Documents(ctx, r.store, KindCredential, CredentialID(tenant, ""), "", loadPage) {
+		if err == nil {
+			err = one(d)
+		}
 		if err != nil {
 			return done, used, err
 		}
-		for i := range page {
-			after = page[i].ID
-			if err := one(&page[i]); err != nil {
-				return done, used, err
-			}
-		}
-		if len(page) < loadPage {
-			slices.Sort(used)
-			return done, slices.Compact(used), nil
-		}
 	}
+	slices.Sort(used)
+	return done, slices.Compact(used), nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"iter"
 	"time"
 )
 
@@ -82,6 +83,29 @@ type Store interface {
 	// Revision returns a number that grows with each change of a document of
 	// a kind other than [KindAnswer].
 	Revision(ctx context.Context) (uint64, error)
+}
+
+// Documents walks the documents that [Store].PageDocuments returns in pages of
+// a size, as the caller takes them. It does not go on after an error.
+func Documents(ctx context.Context, s Store, kind Kind, prefix, after string, size int) iter.Seq2[*Document, error] {
+	return func(yield func(*Document, error) bool) {
+		for {
+			page, err := s.PageDocuments(ctx, kind, prefix, after, size)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for i := range page {
+				if !yield(&page[i], nil) {
+					return
+				}
+			}
+			if len(page) < size {
+				return
+			}
+			after = page[size-1].ID
+		}
+	}
 }
 
 // Bounds returns the range of IDs that begin with a prefix and are behind

@@ -227,14 +227,10 @@ func (m *Manager) call(ctx context.Context, operation string, in, out any) error
 		return err
 	}
 	a, err := m.api.Do(ctx, func(ctx context.Context) (*http.Request, error) { return m.newRequest(ctx, operation, body) })
+	if err == nil {
+		err = a.Into(out, m.refusal)
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", m.key, operation, err)
-	}
-	defer clear(a.Body) // it holds the plaintext
-	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s: %s: %w", m.key, operation, m.refusal(a))
-	}
-	if err := a.Decode(out); err != nil {
 		return fmt.Errorf("%s: %s: %w", m.key, operation, err)
 	}
 	return nil

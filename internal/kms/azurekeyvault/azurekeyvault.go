@@ -232,28 +232,17 @@ func (m *Manager) operation(ctx context.Context, name, version string, in any) (
 
 func (m *Manager) call(ctx context.Context, name, method, path string, in, out any) error {
 	a, err := m.api.DoWith(ctx, m.token, http.StatusUnauthorized, func(ctx context.Context, token string) (*http.Request, error) {
-		u := m.endpoint + path + "?api-version=" + apiVersion
-		var req *http.Request
-		var err error
-		if in == nil {
-			req, err = http.NewRequestWithContext(ctx, method, u, nil)
-		} else {
-			req, err = rest.NewJSON(ctx, method, u, in)
-		}
+		req, err := rest.NewJSON(ctx, method, m.endpoint+path+"?api-version="+apiVersion, in)
 		if err != nil {
 			return nil, err
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
 		return req, nil
 	})
+	if err == nil {
+		err = a.Into(out, func(a rest.Answer) error { return m.refusal(name, a) })
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", m.id, name, err)
-	}
-	defer clear(a.Body) // it may hold the plaintext
-	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s: %s: %w", m.id, name, m.refusal(name, a))
-	}
-	if err := a.Decode(out); err != nil {
 		return fmt.Errorf("%s: %s: %w", m.id, name, err)
 	}
 	return nil

@@ -203,14 +203,10 @@ func (m *Manager) call(ctx context.Context, verb string, in, out any) error {
 		req.Header.Set("Authorization", "Bearer "+token)
 		return req, nil
 	})
+	if err == nil {
+		err = a.Into(out, func(a rest.Answer) error { return m.refusal(verb, a) })
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", m.name, verb, err)
-	}
-	defer clear(a.Body) // it holds the plaintext
-	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s: %s: %w", m.name, verb, m.refusal(verb, a))
-	}
-	if err := a.Decode(out); err != nil {
 		return fmt.Errorf("%s: %s: %w", m.name, verb, err)
 	}
 	return nil

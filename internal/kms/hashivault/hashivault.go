@@ -302,27 +302,17 @@ func (m *Manager) call(ctx context.Context, what, method, path string, in, out a
 	a, err := m.api.DoWith(ctx, m.token, http.StatusForbidden, func(ctx context.Context, token string) (*http.Request, error) {
 		return m.newRequest(ctx, method, m.mount+path+m.key, token, in)
 	})
+	if err == nil {
+		err = a.Into(out, func(a rest.Answer) error { return m.refusal(what, a) })
+	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w", m.name, what, err)
-	}
-	defer clear(a.Body) // it may hold the plaintext
-	if a.Status != http.StatusOK {
-		return fmt.Errorf("%s: %s: %w", m.name, what, m.refusal(what, a))
-	}
-	if err := a.Decode(out); err != nil {
 		return fmt.Errorf("%s: %s: %w", m.name, what, err)
 	}
 	return nil
 }
 
 func (m *Manager) newRequest(ctx context.Context, method, u, token string, in any) (*http.Request, error) {
-	var req *http.Request
-	var err error
-	if in == nil {
-		req, err = http.NewRequestWithContext(ctx, method, u, nil)
-	} else {
-		req, err = rest.NewJSON(ctx, method, u, in)
-	}
+	req, err := rest.NewJSON(ctx, method, u, in)
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,16 @@ func (a Answer) Decode(v any) error {
 	return nil
 }
 
+// Into decodes an answer of status 200 into out; of any other, refusal makes
+// the error. The body is cleared: it may hold a data key or a token.
+func (a Answer) Into(out any, refusal func(Answer) error) error {
+	defer clear(a.Body)
+	if a.Status != http.StatusOK {
+		return refusal(a)
+	}
+	return a.Decode(out)
+}
+
 // Client sends requests to one service.
 type Client struct {
 	// HTTP is made by [HTTPClient].
@@ -155,8 +165,11 @@ func pause(ctx context.Context, attempt int, h http.Header) error {
 	}
 }
 
-// NewJSON makes a request with a JSON body.
+// NewJSON makes a request with a JSON body, or without a body for nil.
 func NewJSON(ctx context.Context, method, url string, body any) (*http.Request, error) {
+	if body == nil {
+		return http.NewRequestWithContext(ctx, method, url, nil)
+	}
 	b, err := json.Marshal(body)
 	if err != nil {
 		return nil, err

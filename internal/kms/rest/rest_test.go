@@ -154,6 +154,26 @@ func TestAnswerThatIsNotJSON(t *testing.T) {
 	}
 }
 
+// TestBodyIsCleared holds that neither a data key nor the words of a refusal
+// stay in the memory of an answer.
+func TestBodyIsCleared(t *testing.T) {
+	refused := errors.New("refused")
+	for status, want := range map[int]error{200: nil, 403: refused} {
+		a := rest.Answer{Status: status, Body: []byte(`"plaintext"`)}
+		var out, words string
+		err := a.Into(&out, func(a rest.Answer) error {
+			words = string(a.Body)
+			return refused
+		})
+		if !errors.Is(err, want) || out+words == "" {
+			t.Errorf("%d: %v, read %q and %q", status, err, out, words)
+		}
+		if strings.Trim(string(a.Body), "\x00") != "" {
+			t.Errorf("%d: the body is still there: %q", status, a.Body)
+		}
+	}
+}
+
 func TestTokenIsFetchedOnceUntilItExpires(t *testing.T) {
 	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	fetched := 0

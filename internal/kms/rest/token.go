@@ -100,16 +100,13 @@ func RequestToken(ctx context.Context, c *Client, newRequest func(context.Contex
 	if err != nil {
 		return "", 0, err
 	}
-	defer clear(a.Body)
-	if a.Status != http.StatusOK {
-		return "", 0, fmt.Errorf("%w: %s", kms.ErrDenied, c.Explain(a))
-	}
 	var t struct {
 		Value    string  `json:"access_token"`
 		Type     string  `json:"token_type"`
 		Lifetime seconds `json:"expires_in"`
 	}
-	if err := a.Decode(&t); err != nil {
+	err = a.Into(&t, func(a Answer) error { return fmt.Errorf("%w: %s", kms.ErrDenied, c.Explain(a)) })
+	if err != nil {
 		return "", 0, err
 	}
 	if t.Value == "" || t.Lifetime < 0 || !strings.EqualFold(t.Type, "Bearer") {

@@ -170,19 +170,12 @@ func (db *DB) Revision(ctx context.Context) (n uint64, err error) {
 // key.
 func (db *DB) sealsDocuments(ctx context.Context, owner string, id uint32) (bool, error) {
 	for _, kind := range []tenant.Kind{tenant.KindTenant, tenant.KindCredential, tenant.KindAdmin, tenant.KindAnswer} {
-		for after := ""; ; {
-			page, err := db.PageDocuments(ctx, kind, "", after, maxPage)
+		for d, err := range tenant.Documents(ctx, db, kind, "", "", maxPage) {
 			if err != nil {
 				return false, err
 			}
-			for i := range page {
-				if page[i].Owner == owner && page[i].DataKey == id {
-					return true, nil
-				}
-				after = page[i].ID
-			}
-			if len(page) < maxPage {
-				break
+			if d.Owner == owner && d.DataKey == id {
+				return true, nil
 			}
 		}
 	}

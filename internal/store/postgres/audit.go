@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"spekeasy/internal/audit"
-	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 var _ audit.Store = (*DB)(nil)
@@ -58,7 +58,7 @@ func (db *DB) AuditParts(ctx context.Context, after string, limit int) ([]audit.
 		var before, head []byte
 		err = row.Scan(&p.ID, &p.Before.Seq, &before, &p.Head.Seq, &head, &p.Written)
 		p.Written = p.Written.UTC()
-		return p, errors.Join(err, auditHash(&p.Before.Hash, before), auditHash(&p.Head.Hash, head))
+		return p, errors.Join(err, relational.AuditHash(&p.Before.Hash, before), relational.AuditHash(&p.Head.Hash, head))
 	}, "SELECT id, before_seq, before_hash, head_seq, head_hash, written FROM audit_parts WHERE id > $1 ORDER BY id LIMIT $2", after, limit)
 }
 
@@ -69,7 +69,7 @@ func (db *DB) AuditPages(ctx context.Context, part string, after uint64, limit i
 		var before, last []byte
 		err := row.Scan(&p.Before.Seq, &before, &p.Last.Seq, &last, &p.Time, &p.Lines)
 		p.Time = p.Time.UTC()
-		return p, errors.Join(err, auditHash(&p.Before.Hash, before), auditHash(&p.Last.Hash, last))
+		return p, errors.Join(err, relational.AuditHash(&p.Before.Hash, before), relational.AuditHash(&p.Last.Hash, last))
 	}, "SELECT before_seq, before_hash, last_seq, last_hash, written, lines FROM audit_pages "+
 		"WHERE part = $1 AND before_seq >= $2 ORDER BY before_seq LIMIT $3", part, int64(after), limit)
 }
@@ -87,14 +87,6 @@ func readAudit[T any](ctx context.Context, db *DB, scan pgx.RowToFunc[T], query 
 		return nil, err
 	}
 	return all, nil
-}
-
-func auditHash(h *audit.Hash, b []byte) error {
-	if len(b) != len(h) {
-		return fmt.Errorf("%w: an audit hash of %d bytes", keystore.ErrCorrupt, len(b))
-	}
-	copy(h[:], b)
-	return nil
 }
 
 // DeleteAudit implements [audit.Store].

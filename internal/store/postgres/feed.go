@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 var _ keystore.Feed = (*DB)(nil)
@@ -20,18 +20,15 @@ const followBindings = "SELECT " + bindingColumns + ", seq FROM bindings WHERE t
 
 // FollowBindings implements [keystore.Feed].
 func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Followed, error) {
-	var from int64
-	if after != "" {
-		var err error
-		if from, err = strconv.ParseInt(after, 10, 64); err != nil || from < 0 {
-			return nil, fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
-		}
+	from, err := relational.ParseFeedPosition(after)
+	if err != nil {
+		return nil, err
 	}
 	if err := storable(tenant); err != nil {
 		return nil, err
 	}
 	var page []keystore.Followed
-	err := db.do(ctx, "reading new bindings", func(ctx context.Context, conn *pgx.Conn) error {
+	err = db.do(ctx, "reading new bindings", func(ctx context.Context, conn *pgx.Conn) error {
 		for {
 			page = nil
 			var last, seq int64
@@ -44,7 +41,7 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 			b.Queue(followBindings, tenant, from, limit).Query(func(rows pgx.Rows) (err error) {
 				page, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (keystore.Followed, error) {
 					r, err := scanBinding(tenant, withSeq{row, &seq})
-					return keystore.Followed{Binding: *r.Binding, Position: position(seq)}, err
+					return keystore.Followed{Binding: *r.Binding, Position: relational.FeedPosition(seq)}, err
 				})
 				return err
 			})
@@ -66,14 +63,6 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 		return nil, err
 	}
 	return page, nil
-}
-
-// position is the text of a place in the feed.
-func position(seq int64) string {
-	if seq == 0 {
-		return ""
-	}
-	return strconv.FormatInt(seq, 10)
 }
 
 // withSeq reads a row with one more column.
@@ -134,7 +123,7 @@ func (db *DB) FeedEnd(ctx context.Context, tenant string) (string, error) {
 			}
 		}
 	})
-	return position(last), err
+	return relational.FeedPosition(last), err
 }
 
 // Note implements [keystore.Feed].

@@ -4,35 +4,19 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"spekeasy/internal/store/relational"
 )
 
-//go:embed migrations/*.sql
-var migrationFiles embed.FS
-
-// migrations returns the scripts in order; the first makes schema 1.
-//
 // Not every database undoes the definition of a table with its transaction,
 // so a script may run again after it was interrupted anywhere.
-func migrations() ([]string, error) {
-	names, err := fs.Glob(migrationFiles, "migrations/*.sql") // sorted
-	if err != nil {
-		return nil, err
-	}
-	var scripts []string
-	for _, name := range names {
-		b, err := migrationFiles.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		scripts = append(scripts, string(b))
-	}
-	return scripts, nil
-}
+//
+//go:embed migrations/*.sql
+var migrationFiles embed.FS
 
 // Migrate brings the schema of the database up to date and returns its
 // version before and after. Of several processes that do so at once, one does
@@ -63,7 +47,7 @@ func migrateOn(ctx context.Context, config *pgx.ConnConfig) (from, to int, err e
 	if err := checkSettings(ctx, conn); err != nil {
 		return 0, 0, err
 	}
-	scripts, err := migrations()
+	scripts, err := relational.Migrations(migrationFiles)
 	if err != nil {
 		return 0, 0, err
 	}

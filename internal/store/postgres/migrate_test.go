@@ -16,6 +16,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 	"spekeasy/internal/testserver"
 )
 
@@ -29,7 +30,7 @@ func TestMigrateFromEachSchema(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if scripts, err := migrations(); err != nil || len(files) != len(scripts) {
+	if scripts, err := relational.Migrations(migrationFiles); err != nil || len(files) != len(scripts) {
 		t.Fatalf("%d databases for %d schemas, %v", len(files), len(scripts), err)
 	}
 	alive, gone := record(1), record(2)

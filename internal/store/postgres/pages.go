@@ -10,6 +10,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 // Tenants implements [keystore.Pager].
@@ -36,16 +37,12 @@ func (db *DB) PageKeys(ctx context.Context, tenant, after string, limit int) ([]
 	if err := storable(tenant); err != nil {
 		return nil, "", err
 	}
-	from := []byte{} // before every key ID
-	if after != "" {
-		kid, err := contentkey.ParseKID(after)
-		if err != nil {
-			return nil, "", fmt.Errorf("position %q: %w", after, err)
-		}
-		from = kid[:]
+	from, err := relational.ParseKeyPosition(after)
+	if err != nil {
+		return nil, "", err
 	}
 	var page []keystore.Record
-	err := db.do(ctx, "reading content keys", func(ctx context.Context, conn *pgx.Conn) error {
+	err = db.do(ctx, "reading content keys", func(ctx context.Context, conn *pgx.Conn) error {
 		rows, err := conn.Query(ctx, "SELECT "+recordColumns+" FROM content_keys "+
 			"WHERE tenant = $1 AND kid > $2 ORDER BY kid LIMIT $3", tenant, from, limit)
 		if err == nil {

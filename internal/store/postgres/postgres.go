@@ -27,6 +27,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 // DB is an open database. It may be used concurrently.
@@ -160,7 +161,7 @@ func check(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return err
 	}
-	scripts, err := migrations()
+	scripts, err := relational.Migrations(migrationFiles)
 	if err != nil {
 		return err
 	}

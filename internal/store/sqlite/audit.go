@@ -7,7 +7,7 @@ import (
 	"fmt"
 
 	"spekeasy/internal/audit"
-	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 var _ audit.Store = (*DB)(nil)
@@ -63,7 +63,7 @@ func (db *DB) AuditParts(ctx context.Context, after string, limit int) ([]audit.
 		var written int64
 		err = rows.Scan(&p.ID, &p.Before.Seq, &before, &p.Head.Seq, &head, &written)
 		p.Written = fromMicros(written)
-		return p, errors.Join(err, auditHash(&p.Before.Hash, before), auditHash(&p.Head.Hash, head))
+		return p, errors.Join(err, relational.AuditHash(&p.Before.Hash, before), relational.AuditHash(&p.Head.Hash, head))
 	}, "SELECT id, before_seq, before_hash, head_seq, head_hash, written FROM audit_parts WHERE id > ? ORDER BY id LIMIT ?", after, limit)
 }
 
@@ -75,7 +75,7 @@ func (db *DB) AuditPages(ctx context.Context, part string, after uint64, limit i
 		var written int64
 		err := rows.Scan(&p.Before.Seq, &before, &p.Last.Seq, &last, &written, &p.Lines)
 		p.Time = fromMicros(written)
-		return p, errors.Join(err, auditHash(&p.Before.Hash, before), auditHash(&p.Last.Hash, last))
+		return p, errors.Join(err, relational.AuditHash(&p.Before.Hash, before), relational.AuditHash(&p.Last.Hash, last))
 	}, "SELECT before_seq, before_hash, last_seq, last_hash, written, lines FROM audit_pages "+
 		"WHERE part = ? AND before_seq >= ? ORDER BY before_seq LIMIT ?", part, after, limit)
 }
@@ -99,14 +99,6 @@ func readAudit[T any](ctx context.Context, db *DB, scan func(*sql.Rows) (T, erro
 		return nil, readError(ctx, "the audit log", err)
 	}
 	return all, nil
-}
-
-func auditHash(h *audit.Hash, b []byte) error {
-	if len(b) != len(h) {
-		return fmt.Errorf("%w: an audit hash of %d bytes", keystore.ErrCorrupt, len(b))
-	}
-	copy(h[:], b)
-	return nil
 }
 
 // DeleteAudit implements [audit.Store].

@@ -11,6 +11,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 // files returns what is in the files of a database, by their names.
@@ -97,7 +98,7 @@ func TestMissingDataKeyIsNamed(t *testing.T) {
 
 func TestMigrateSaysWhatItDid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "keys.db")
-	scripts, err := migrations()
+	scripts, err := relational.Migrations(migrationFiles)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,21 +5,18 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 var _ keystore.Feed = (*DB)(nil)
 
 // FollowBindings implements [keystore.Feed].
 func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit int) ([]keystore.Followed, error) {
-	var from int64
-	if after != "" {
-		var err error
-		if from, err = strconv.ParseInt(after, 10, 64); err != nil || from < 0 {
-			return nil, fmt.Errorf("position %.40q: %w", after, keystore.ErrPosition)
-		}
+	from, err := relational.ParseFeedPosition(after)
+	if err != nil {
+		return nil, err
 	}
 	rows, err := db.readers.QueryContext(ctx, "SELECT seq, identity, "+bindingColumns+
 		" FROM bindings INDEXED BY bindings_feed WHERE tenant = ? AND seq > ? ORDER BY seq LIMIT ?", tenant, from, limit)
@@ -34,7 +31,7 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 		if err != nil {
 			return nil, readError(ctx, "new bindings", err)
 		}
-		page = append(page, keystore.Followed{Binding: b, Position: position(at.seq)})
+		page = append(page, keystore.Followed{Binding: b, Position: relational.FeedPosition(at.seq)})
 	}
 	if err := rows.Err(); err != nil {
 		return nil, readError(ctx, "new bindings", err)
@@ -52,15 +49,7 @@ func (db *DB) FollowBindings(ctx context.Context, tenant, after string, limit in
 // FeedEnd implements [keystore.Feed].
 func (db *DB) FeedEnd(ctx context.Context, tenant string) (string, error) {
 	end, err := db.lastBinding(ctx, tenant)
-	return position(end), err
-}
-
-// position is the text of a place in the feed.
-func position(seq int64) string {
-	if seq == 0 {
-		return ""
-	}
-	return strconv.FormatInt(seq, 10)
+	return relational.FeedPosition(end), err
 }
 
 // lastBinding returns the highest seq of a tenant's bindings, 0 for none.

@@ -5,28 +5,12 @@ import (
 	"database/sql"
 	"embed"
 	"fmt"
-	"io/fs"
+
+	"spekeasy/internal/store/relational"
 )
 
 //go:embed migrations/*.sql
 var migrationFiles embed.FS
-
-// migrations returns the scripts in order; the first makes schema 1.
-func migrations() ([]string, error) {
-	names, err := fs.Glob(migrationFiles, "migrations/*.sql") // sorted
-	if err != nil {
-		return nil, err
-	}
-	var scripts []string
-	for _, name := range names {
-		b, err := migrationFiles.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		scripts = append(scripts, string(b))
-	}
-	return scripts, nil
-}
 
 // Migrate brings the schema of a database file up to date, as [Open] does,
 // and returns its version before and after.
@@ -43,7 +27,7 @@ func Migrate(ctx context.Context, path string, o Options) (from, to int, err err
 // version that it was at and the one it is at. Of several processes that
 // start at once, one does it and the others find it done.
 func migrate(ctx context.Context, conn *sql.Conn) (from, to int, err error) {
-	scripts, err := migrations()
+	scripts, err := relational.Migrations(migrationFiles)
 	if err != nil {
 		return 0, 0, err
 	}

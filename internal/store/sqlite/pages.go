@@ -8,6 +8,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 )
 
 const bindingColumns = "content_id, requested, kid, track, scheme, " +
@@ -37,13 +38,9 @@ func (db *DB) Tenants(ctx context.Context, after string, limit int) ([]string, e
 
 // PageKeys implements [keystore.Pager].
 func (db *DB) PageKeys(ctx context.Context, tenant, after string, limit int) ([]keystore.Record, string, error) {
-	from := []byte{} // before every key ID
-	if after != "" {
-		kid, err := contentkey.ParseKID(after)
-		if err != nil {
-			return nil, "", fmt.Errorf("position %q: %w", after, err)
-		}
-		from = kid[:]
+	from, err := relational.ParseKeyPosition(after)
+	if err != nil {
+		return nil, "", err
 	}
 	rows, err := db.readers.QueryContext(ctx,
 		"SELECT "+recordColumns+" FROM content_keys WHERE tenant = ? AND kid > ? ORDER BY kid LIMIT ?", tenant, from, limit)

@@ -14,6 +14,7 @@ import (
 
 	"spekeasy/contentkey"
 	"spekeasy/internal/keystore"
+	"spekeasy/internal/store/relational"
 	"spekeasy/internal/store/storetest"
 )
 
@@ -142,7 +143,7 @@ func TestFirstStartsAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	db := openTest(t, path)
-	scripts, err := migrations()
+	scripts, err := relational.Migrations(migrationFiles)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,7 +207,7 @@ func auditLogs(t *testing.T, s Audited) {
 	must(t, again.Close(t.Context()))
 
 	seen := make(map[string]int)
-	must(t, (&audit.Query{}).RunStore(t.Context(), s, func(_ []byte, r *audit.Record) error {
+	must(t, audit.InStore{Store: s}.Read(t.Context(), &audit.Query{}, "", func(_ string, _ []byte, r *audit.Record) error {
 		seen[r.RequestID]++
 		return nil
 	}))
