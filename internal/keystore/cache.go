@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -62,7 +63,8 @@ type entry struct {
 
 	source      string // whose the key is, if another key provider's
 	sourceUntil int64  // until when that is known without reading it again
-	copied      bool   // it is kept here all the same
+
+	copied [sha256.Size]byte // digest of the signaling that is kept here with the source's key
 }
 
 // Format hides the key: fmt does not ask the type of an unexported member.

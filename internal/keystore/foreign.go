@@ -3,6 +3,7 @@ package keystore
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,6 +25,9 @@ type Foreign struct {
 	IV        contentkey.IV
 	Signaling []byte
 }
+
+// digest tells signaling apart.
+func (f *Foreign) digest() [sha256.Size]byte { return sha256.Sum256(f.Signaling) }
 
 // Format hides the key.
 func (Foreign) Format(f fmt.State, _ rune) { fmt.Fprint(f, "(content key of another key provider)") }
@@ -320,7 +324,7 @@ func (c *cache) claimed(ask *Ask, source string, copies *Copies, now int64) ([]*
 		s.mu.Lock()
 		e := s.entries[place{ask.Tenant, w.KID}]
 		ok := e != nil && e.source == source && e.sourceUntil > now &&
-			(copies == nil || e.copied && e.until > now && e.key.value == copies.Keys[i].Value)
+			(copies == nil || e.until > now && e.key.value == copies.Keys[i].Value && e.copied == copies.Keys[i].digest())
 		if ok {
 			e.used = true
 			known, ok = e.known(ask, w, known)
@@ -345,7 +349,10 @@ func (c *cache) setSource(ask *Ask, source string, copies *Copies, now int64) {
 		s := c.shard(w.KID)
 		s.mu.Lock()
 		if e := s.entries[place{ask.Tenant, w.KID}]; e != nil {
-			e.source, e.sourceUntil, e.copied = source, now+c.lifetime, copies != nil
+			e.source, e.sourceUntil, e.copied = source, now+c.lifetime, [sha256.Size]byte{}
+			if copies != nil {
+				e.copied = copies.Keys[i].digest()
+			}
 		}
 		s.mu.Unlock()
 	}

@@ -194,6 +194,15 @@ func copyAddedLater(t *testing.T, s Kept) {
 	if got := wantCopy(t, s, kid(1), 3, "axinom"); string(got.Signaling) != "onetwo" {
 		t.Errorf("signaling %q", got.Signaling)
 	}
+	same := process(t, s) // which remembers what it has claimed
+	for _, signaling := range []string{"two", "three", "three", "two"} {
+		if _, err := same.Claim(t.Context(), asked(kid(1)), "axinom", kept(signaling, 3)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := wantCopy(t, s, kid(1), 3, "axinom"); string(got.Signaling) != "onetwothree" {
+		t.Errorf("signaling %q", got.Signaling)
+	}
 	after := keys(t, s, tenant, kid(1))[0]
 	after.Wrapped, after.DataKey = before.Wrapped, before.DataKey
 	equal(t, "the record but for its seal", after, before)
