@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"modernc.org/sqlite"
@@ -34,9 +35,12 @@ type writer struct {
 
 	stmts map[string]*sql.Stmt // by their text
 
-	queue chan *job
-	quit  chan struct{} // closed to end the loop
-	done  chan struct{} // closed when it has ended
+	mu      sync.Mutex
+	waiting []*job
+	closed  bool
+
+	wake chan struct{} // something waits, or the end was asked for
+	done chan struct{} // closed when the loop has ended
 }
 
 // job is a write that waits for its transaction.
@@ -49,7 +53,7 @@ type job struct {
 func newWriter(log *slog.Logger) *writer {
 	return &writer{
 		log: log, stmts: make(map[string]*sql.Stmt),
-		queue: make(chan *job), quit: make(chan struct{}), done: make(chan struct{}),
+		wake: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
 
@@ -111,13 +115,14 @@ func (w *writer) do(ctx context.Context, run func(*writer) error) error {
 		return err
 	}
 	j := &job{ctx: ctx, run: run, err: make(chan error, 1)}
-	select {
-	case w.queue <- j:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-w.quit:
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
 		return errClosed
 	}
+	w.waiting = append(w.waiting, j)
+	w.mu.Unlock()
+	w.call()
 	select {
 	case err := <-j.err:
 		return err
@@ -126,31 +131,33 @@ func (w *writer) do(ctx context.Context, run func(*writer) error) error {
 	}
 }
 
-// loop commits what waits, all of it together, until stop.
-func (w *writer) loop() {
-	defer close(w.done)
-	for {
-		select {
-		case <-w.quit:
-			return
-		case j := <-w.queue:
-			w.commit(w.group(j))
-		}
+// call has the loop look again.
+func (w *writer) call() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it will anyway
 	}
 }
 
-// group collects the writes that wait behind the first one.
-func (w *writer) group(first *job) []*job {
-	group := []*job{first}
-	for len(group) < maxGroup {
-		select {
-		case j := <-w.queue:
-			group = append(group, j)
-		default:
-			return group
+// loop commits what waits, all of it together, until stop.
+func (w *writer) loop() {
+	defer close(w.done)
+	for range w.wake {
+		w.mu.Lock()
+		closed, group := w.closed, w.waiting
+		if w.waiting = nil; len(group) > maxGroup && !closed {
+			group, w.waiting = group[:maxGroup], group[maxGroup:]
+			w.call()
 		}
+		w.mu.Unlock()
+		if closed {
+			for _, j := range group {
+				j.err <- errClosed
+			}
+			return
+		}
+		w.commit(group)
 	}
-	return group
 }
 
 // commit runs a group in one transaction. When a write of several fails, each
@@ -238,9 +245,13 @@ func (w *writer) read(into []any, query string, args ...any) error {
 	return s.QueryRow(args...).Scan(into...)
 }
 
-// stop ends the loop once the transaction under way is done.
+// stop ends the loop once the transaction under way is done, and refuses what
+// waits.
 func (w *writer) stop() {
-	close(w.quit)
+	w.mu.Lock()
+	w.closed = true
+	w.mu.Unlock()
+	w.call()
 	<-w.done
 }
 
