@@ -21,10 +21,6 @@ const (
 	// that are too old.
 	upkeep = time.Hour
 
-	// patience is how long a record waits for others to be written before it
-	// asks whether anybody still waits for it.
-	patience = 5 * time.Millisecond
-
 	// What one burst needed is given back above these sizes, in bytes.
 	keepLines  = 1 << 20
 	keepRecord = 16 << 10
@@ -141,16 +137,10 @@ func (l *Log) Record(ctx context.Context, r *Record) error {
 		l.writeQueue()
 		err = <-e.err
 	} else {
-		// A context that is asked for its end may have to start watching a
-		// client, which costs more than this wait mostly takes.
 		select {
 		case err = <-e.err:
-		case <-time.After(patience):
-			select {
-			case err = <-e.err:
-			case <-ctx.Done():
-				return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err()) // e is still in use
-			}
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err()) // e is still in use
 		}
 	}
 	if cap(e.members) <= keepRecord {

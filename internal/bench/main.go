@@ -38,6 +38,7 @@ var (
 	rounds      = flag.Int("rounds", 5, "turns of each server per case")
 	connections = flag.Int("connections", 8, "keep-alive connections")
 	extra       = flag.String("config", "", "extra lines of the server's configuration")
+	only        = flag.String("only", "", "measure only cases whose name contains this")
 	stored      = flag.String("stored", "", "serve the stored answer in this file (used by the command itself)")
 )
 
@@ -60,6 +61,9 @@ func run() error {
 	defer os.RemoveAll(dir)
 	fmt.Printf("%-34s %8s %8s %10s %10s %7s %7s\n", "request", "in", "out", "stored/s", "ours/s", "share", "bar")
 	for _, c := range cases() {
+		if !strings.Contains(c.name, *only) {
+			continue
+		}
 		if err := c.measure(dir); err != nil {
 			return fmt.Errorf("%s: %w", c.name, err)
 		}

@@ -6,20 +6,26 @@ import (
 	"time"
 )
 
+// watchAfter is how long a request has to take before anybody looks whether
+// its client is still there.
+const watchAfter = 10 * time.Millisecond
+
 // requestContext is the context of one request. It ends when the request is
 // answered or the client goes away. To see a client go takes a goroutine that
-// reads on, which few requests need: it starts when somebody asks for Done.
+// reads on, which few requests need: it starts when somebody has asked for
+// Done and the request has not been answered soon.
 type requestContext struct {
 	context.Context // the connection's
 	conn            *conn
 
 	mu     sync.Mutex
 	ended  bool
-	inner  context.Context // once it is watched
+	inner  context.Context // once somebody asked for Done
 	cancel context.CancelFunc
+	soon   *time.Timer // until the watch
 }
 
-func (r *requestContext) watched() context.Context {
+func (r *requestContext) Done() <-chan struct{} {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.inner == nil {
@@ -27,14 +33,32 @@ func (r *requestContext) watched() context.Context {
 		if r.ended {
 			r.cancel()
 		} else {
-			r.conn.watch(r.cancel)
+			r.soon = time.AfterFunc(watchAfter, r.watch)
 		}
 	}
-	return r.inner
+	return r.inner.Done()
 }
 
-func (r *requestContext) Done() <-chan struct{} { return r.watched().Done() }
-func (r *requestContext) Err() error            { return r.watched().Err() }
+func (r *requestContext) watch() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended {
+		r.conn.watch(r.cancel)
+	}
+}
+
+func (r *requestContext) Err() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case r.inner != nil:
+		return r.inner.Err()
+	case r.ended:
+		return context.Canceled
+	default:
+		return nil
+	}
+}
 
 // Value knows of the inner context, so that contexts made from this one need
 // no goroutine to follow it.
@@ -52,10 +76,11 @@ func (r *requestContext) Value(key any) any {
 func (r *requestContext) end() {
 	r.mu.Lock()
 	r.ended = true
-	cancel := r.cancel
+	asked := r.inner != nil
 	r.mu.Unlock()
-	if cancel != nil {
-		cancel()
+	if asked {
+		r.soon.Stop()
+		r.cancel()
 		r.conn.unwatch()
 	}
 }

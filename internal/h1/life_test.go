@@ -42,6 +42,7 @@ func TestClientStays(t *testing.T) {
 	addr, _ := start(t, &http.Server{IdleTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		r.Context().Done()
+		time.Sleep(20 * time.Millisecond) // by then it is watched
 		watched <- r.Context()
 		<-goOn
 		if err := r.Context().Err(); err != nil {
@@ -108,6 +109,7 @@ func TestPanic(t *testing.T) {
 	var said lines
 	addr, _ := start(t, &http.Server{ErrorLog: log.New(&said, "", 0), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		r.Context().Done()
+		time.Sleep(20 * time.Millisecond) // by then it is watched
 		if r.URL.Path == "/abort" {
 			panic(http.ErrAbortHandler)
 		}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"spekeasy/internal/requestid"
@@ -20,9 +21,10 @@ type timeLimit struct {
 	end             time.Time
 	seen            seen
 
-	once   sync.Once
-	timed  context.Context
-	cancel context.CancelFunc
+	once    sync.Once
+	started atomic.Bool
+	timed   context.Context
+	cancel  context.CancelFunc
 }
 
 func newTimeLimit(parent context.Context, d time.Duration, requestID string) *timeLimit {
@@ -31,13 +33,23 @@ func newTimeLimit(parent context.Context, d time.Duration, requestID string) *ti
 }
 
 func (t *timeLimit) start() context.Context {
-	t.once.Do(func() { t.timed, t.cancel = context.WithDeadline(t.Context, t.end) })
+	t.once.Do(func() {
+		t.timed, t.cancel = context.WithDeadline(t.Context, t.end)
+		t.started.Store(true)
+	})
 	return t.timed
 }
 
 func (t *timeLimit) Deadline() (time.Time, bool) { return t.start().Deadline() }
 func (t *timeLimit) Done() <-chan struct{}       { return t.start().Done() }
-func (t *timeLimit) Err() error                  { return t.start().Err() }
+
+// Err tells what start's context would.
+func (t *timeLimit) Err() error {
+	if t.started.Load() || !time.Now().Before(t.end) {
+		return t.start().Err()
+	}
+	return t.Context.Err()
+}
 
 // Value returns what is noted of the request, and else what the connection
 // has.
