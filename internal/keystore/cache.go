@@ -23,7 +23,7 @@ const (
 
 	// What an entry and a binding take besides their texts, with their share
 	// of maps and lists: a little more than was measured.
-	entryBytes = 280
+	entryBytes = 312
 	boundBytes = 360
 
 	maxTexts  = 2 << 10 // a key or binding with longer texts is not remembered

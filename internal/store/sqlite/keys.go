@@ -25,7 +25,7 @@ type keysQuery struct {
 
 // prepare makes the statements for reads that requests wait for.
 func (db *DB) prepare(ctx context.Context) error {
-	for _, n := range []int{64, 8, 1} {
+	for _, n := range []int{64, 16, 8, 4, 2, 1} {
 		s, err := db.readers.PrepareContext(ctx, "SELECT "+recordColumns+" FROM content_keys WHERE tenant = ? AND kid IN (?"+
 			strings.Repeat(", ?", n-1)+")")
 		if err != nil {

@@ -31,7 +31,11 @@ func migrate(ctx context.Context, conn *sql.Conn) (from, to int, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	err = immediate(ctx, conn, func() (err error) {
+	exec := func(query string) error {
+		_, err := conn.ExecContext(context.WithoutCancel(ctx), query)
+		return err
+	}
+	err = immediate(exec, func() (err error) {
 		if from, err = schemaVersion(ctx, conn); err != nil {
 			return err
 		}
@@ -70,18 +74,18 @@ func schemaVersion(ctx context.Context, conn *sql.Conn) (version int, err error)
 	return version, err
 }
 
-// immediate runs f in a transaction that may write.
-func immediate(ctx context.Context, conn *sql.Conn, f func() error) error {
-	if _, err := conn.ExecContext(ctx, "BEGIN IMMEDIATE"); err != nil {
+// immediate runs f in a transaction that may write. exec runs a statement.
+func immediate(exec func(query string) error, f func() error) error {
+	if err := exec("BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
 	err := f()
 	if err == nil {
-		_, err = conn.ExecContext(ctx, "COMMIT")
+		err = exec("COMMIT")
 	}
 	if err != nil {
 		// Some errors have rolled back already; then this one says so.
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+		_ = exec("ROLLBACK")
 	}
 	return err
 }

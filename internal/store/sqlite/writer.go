@@ -188,9 +188,12 @@ func (w *writer) commit(group []*job) {
 func (w *writer) transaction(group []*job) error {
 	// Nothing here may be interrupted half-way: a caller that gives up leaves
 	// its job behind.
-	ctx := context.Background()
+	exec := func(query string) error {
+		_, err := w.exec(query)
+		return err
+	}
 	var commits uint64
-	err := immediate(ctx, w.conn, func() error {
+	err := immediate(exec, func() error {
 		for _, j := range group {
 			if err := j.run(w); err != nil {
 				return err
