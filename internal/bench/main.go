@@ -59,7 +59,7 @@ func run() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	fmt.Printf("%-34s %8s %8s %10s %10s %7s %7s\n", "request", "in", "out", "stored/s", "ours/s", "share", "bar")
+	fmt.Printf("%-34s %8s %8s %10s %10s %7s %7s\n", "request", "in", "out", "other/s", "ours/s", "share", "bar")
 	for _, c := range cases() {
 		if !strings.Contains(c.name, *only) {
 			continue
@@ -101,7 +101,7 @@ type benchCase struct {
 	bar     float64
 	config  string // extra lines of the configuration
 	options encryptor.Options
-	fresh   int // every n-th request asks for keys that do not exist yet; 0 for none
+	fresh   int // every n-th request asks for keys that do not exist yet; 0 for none. It is held against requests for known keys.
 }
 
 func cases() []benchCase {
@@ -128,7 +128,7 @@ func cases() []benchCase {
 		{name: "v2, 10 keys x 3 systems", bar: 0.50, options: ten},
 		{name: "v2, encrypted", bar: 0.45, options: sealed},
 		{name: "v2, encrypted, fresh document key", bar: 0.20, options: sealed, config: "sealing: {reuse: 0s}\n"},
-		{name: "v2, 10 % new keys", options: v2, fresh: 10},
+		{name: "v2, 10 % new keys, to known keys", bar: 0.60, options: v2, fresh: 10},
 	}
 }
 
@@ -163,7 +163,11 @@ func (c *benchCase) measure(dir string) error {
 
 	var a, b, share []float64
 	for i := range *rounds + 1 {
-		x, err := c.load(other, req)
+		known := *c
+		if known.fresh = 0; c.fresh > 0 {
+			other = ours
+		}
+		x, err := known.load(other, req)
 		if err != nil {
 			return err
 		}

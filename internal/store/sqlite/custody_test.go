@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -133,7 +134,8 @@ func TestCheck(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	copy(b[40*4096:], bytes.Repeat([]byte{0x5a}, 64)) // a page header; the middle of a page may be free space
+	pageSize := int(binary.BigEndian.Uint16(b[16:]))
+	copy(b[40*pageSize:], bytes.Repeat([]byte{0x5a}, 64)) // a page header; the middle of a page may be free space
 	if err := os.WriteFile(path, b, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -20,18 +20,42 @@ const recordColumns = "kid, wrapped, data_key, source, content_id, scheme, creat
 // keysQuery reads a fixed number of key IDs.
 type keysQuery struct {
 	kids int
-	stmt *sql.Stmt
+	text string
+	stmt *sql.Stmt // of the readers
+}
+
+// fewKIDs is how many key IDs are read on the writing connection if that is
+// idle. It is the only one that does not forget the pages it has read whenever
+// something is written, so that it reads several times as fast.
+const fewKIDs = 8
+
+// run runs the query on the readers, or on the writing connection if that
+// pays. release must be called once the rows are closed.
+func (q *keysQuery) run(ctx context.Context, w *writer, args []any) (rows *sql.Rows, release func(), err error) {
+	if q.kids > fewKIDs || !w.using.TryLock() {
+		rows, err = q.stmt.QueryContext(ctx, args...)
+		return rows, func() {}, err
+	}
+	s, err := w.stmt(q.text)
+	if err == nil {
+		rows, err = s.QueryContext(ctx, args...)
+	}
+	if err != nil {
+		w.using.Unlock()
+		return nil, nil, err
+	}
+	return rows, w.using.Unlock, nil
 }
 
 // prepare makes the statements for reads that requests wait for.
 func (db *DB) prepare(ctx context.Context) error {
 	for _, n := range []int{64, 16, 8, 4, 2, 1} {
-		s, err := db.readers.PrepareContext(ctx, "SELECT "+recordColumns+" FROM content_keys WHERE tenant = ? AND kid IN (?"+
-			strings.Repeat(", ?", n-1)+")")
-		if err != nil {
+		q := keysQuery{kids: n, text: "SELECT " + recordColumns + " FROM content_keys WHERE tenant = ? AND kid IN (?" + strings.Repeat(", ?", n-1) + ")"}
+		var err error
+		if q.stmt, err = db.readers.PrepareContext(ctx, q.text); err != nil {
 			return err
 		}
-		db.reads = append(db.reads, keysQuery{n, s})
+		db.reads = append(db.reads, q)
 	}
 	var err error
 	db.dataKey, err = db.readers.PrepareContext(ctx,
@@ -64,9 +88,10 @@ func (db *DB) Keys(ctx context.Context, tenant string, kids []contentkey.KID) ([
 		for i := range q.kids {
 			args = append(args, kids[min(i, n-1)][:])
 		}
-		rows, err := q.stmt.QueryContext(context.WithoutCancel(ctx), args...)
+		rows, release, err := q.run(context.WithoutCancel(ctx), db.writer, args)
 		if err == nil {
 			all, err = appendRecords(all, tenant, rows)
+			release()
 		}
 		if err != nil {
 			return nil, readError(ctx, "content keys", err)

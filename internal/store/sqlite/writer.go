@@ -27,12 +27,13 @@ var errClosed = fmt.Errorf("%w: the database is closed", keystore.ErrUnavailable
 type writer struct {
 	log      *slog.Logger
 	db       *sql.DB
-	conn     *sql.Conn
 	database [16]byte
 	mark     *os.File
 
 	migratedFrom, migratedTo int // schema versions
 
+	using sync.Mutex // held while conn is used
+	conn  *sql.Conn
 	stmts map[string]*sql.Stmt // by their text
 
 	mu      sync.Mutex
@@ -192,6 +193,8 @@ func (w *writer) transaction(group []*job) error {
 		_, err := w.exec(query)
 		return err
 	}
+	w.using.Lock()
+	defer w.using.Unlock()
 	var commits uint64
 	err := immediate(exec, func() error {
 		for _, j := range group {
@@ -199,7 +202,10 @@ func (w *writer) transaction(group []*job) error {
 				return err
 			}
 		}
-		return w.read([]any{&commits}, "UPDATE progress SET commits = commits + 1 RETURNING commits")
+		if err := exec("UPDATE progress SET commits = commits + 1"); err != nil { // RETURNING would make a table of its own
+			return err
+		}
+		return w.read([]any{&commits}, "SELECT commits FROM progress")
 	})
 	if err != nil {
 		return sorted(err)
