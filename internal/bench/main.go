@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -245,7 +246,7 @@ func (c *benchCase) load(url string, req *encryptor.Request) (float64, error) {
 	begin := time.Now()
 	end := begin.Add(*round)
 	for i := range *connections {
-		wg.Go(func() { counts[i], errs[i] = c.connection(strings.TrimPrefix(url, "http://"), message, req, i, end) })
+		wg.Go(func() { counts[i], errs[i] = c.connection(strings.TrimPrefix(url, "http://"), message, req, end) })
 	}
 	wg.Wait()
 	total := 0
@@ -269,7 +270,7 @@ func httpMessage(req *encryptor.Request) []byte {
 
 // connection sends message after message over one connection. It is a plain
 // loop over bytes, so that the client costs little beside the servers.
-func (c *benchCase) connection(addr string, message []byte, req *encryptor.Request, worker int, end time.Time) (n int, err error) {
+func (c *benchCase) connection(addr string, message []byte, req *encryptor.Request, end time.Time) (n int, err error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		return 0, err
@@ -279,7 +280,7 @@ func (c *benchCase) connection(addr string, message []byte, req *encryptor.Reque
 	for ; time.Now().Before(end); n++ {
 		out := message
 		if c.fresh > 0 && n%c.fresh == 0 {
-			out = withNewKIDs(message, req, worker, n)
+			out = withNewKIDs(message, req)
 		}
 		if _, err := conn.Write(out); err != nil {
 			return n, err
@@ -292,14 +293,25 @@ func (c *benchCase) connection(addr string, message []byte, req *encryptor.Reque
 }
 
 // withNewKIDs is the message with key IDs that nobody asked for before.
-func withNewKIDs(message []byte, req *encryptor.Request, worker, n int) []byte {
+func withNewKIDs(message []byte, req *encryptor.Request) []byte {
 	out := bytes.Clone(message)
-	stamp := fmt.Sprintf("%08x-%04x-4%03x", uint32(time.Now().UnixNano()), worker, n&0xfff)
 	for i := range req.Keys {
-		old := req.Keys[i].KID.String()
-		out = bytes.ReplaceAll(out, []byte(old), []byte(stamp+old[len(stamp):]))
+		old, kid := []byte(req.Keys[i].KID.String()), uuid()
+		for at := 0; ; {
+			n := bytes.Index(out[at:], old)
+			if n < 0 {
+				break
+			}
+			at += n + copy(out[at+n:], kid)
+		}
 	}
 	return out
+}
+
+// uuid returns a random UUID (RFC 9562, version 4), as encryptors make key IDs.
+func uuid() string {
+	a, b := rand.Uint64(), rand.Uint64()
+	return fmt.Sprintf("%08x-%04x-4%03x-%04x-%012x", a>>32, a>>16&0xffff, a&0xfff, b>>48&0x3fff|0x8000, b&0xffffffffffff)
 }
 
 // skipAnswer reads one answer, which must be a 200 with a length.

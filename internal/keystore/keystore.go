@@ -141,6 +141,7 @@ type Keystore struct {
 	dataKeys *dataKeys
 	cache    *cache
 	counts   counts
+	mostNew  atomic.Bool // the latest keys that were read did not exist
 
 	closed  atomic.Bool
 	stop    func()         // ends the background flush

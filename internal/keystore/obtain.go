@@ -55,6 +55,9 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 	if err := CheckTenant(ask.Tenant); err != nil {
 		return err
 	}
+	if done, err := k.obtainNew(ctx, ask, keys, now); done || err != nil {
+		return err
+	}
 	kids := make([]contentkey.KID, len(ask.Wants))
 	for i := range ask.Wants {
 		kids[i] = ask.Wants[i].KID
@@ -76,6 +79,7 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 			return err
 		}
 	}
+	k.mostNew.Store(len(created) > 0)
 	if len(created) == 0 {
 		if known, ok := k.cache.known(ask); ok {
 			k.cache.touch(known, ask.Profile, now)
@@ -92,8 +96,69 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 	if err != nil {
 		return err
 	}
+	if err := k.handOut(ctx, ask, have, stored, keys, now); err != nil {
+		return err
+	}
+	for i := range created {
+		if bytes.Equal(created[i].Wrapped, stored[i].Wrapped) {
+			markCreated(keys, created[i].KID)
+			k.counts.created.Add(1)
+		}
+	}
+	return nil
+}
+
+// obtainNew is obtain when none of the keys exists, as far as can be guessed:
+// requests for unknown keys were mostly for new ones of late. It reports false
+// if it was not, and nothing has happened.
+func (k *Keystore) obtainNew(ctx context.Context, ask *Ask, keys []Key, now int64) (done bool, err error) {
+	store, ok := underlying(k.store).(NewCommitter)
+	if !ok || ask.Admit != nil || !k.mostNew.Load() {
+		return false, nil
+	}
+	for i := range ask.Wants {
+		if k.cache.get(ask.Tenant, ask.Wants[i].KID, now) != nil {
+			return false, nil
+		}
+	}
+	have := make(openKeys, len(ask.Wants))
+	defer have.wipe()
+	created, err := k.create(ctx, ask, have, now)
+	if err != nil {
+		return false, err
+	}
+	if err := k.fresh(ask, now); err != nil {
+		return false, err
+	}
+	if o, ok := k.store.(*observed); ok {
+		defer o.told(ctx, "commit", o.clock(), &err)
+	}
+	isNew, err := store.CommitNew(ctx, created, bindings(ask, now))
+	if errors.Is(err, ErrNoDataKey) { // obtain knows what to do
+		isNew, err = false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("recording content keys of tenant %s: %w", ask.Tenant, err)
+	}
+	if !isNew {
+		k.mostNew.Store(false)
+		return false, nil
+	}
+	k.counts.misses.Add(uint64(len(created)))
+	k.counts.created.Add(uint64(len(created)))
+	if err := k.handOut(ctx, ask, have, created, keys, now); err != nil {
+		return false, err
+	}
+	for i := range keys {
+		keys[i].Created = true
+	}
+	return true, nil
+}
+
+// handOut answers with what the store has now, whoever put it there, and
+// remembers it.
+func (k *Keystore) handOut(ctx context.Context, ask *Ask, have openKeys, stored []Record, keys []Key, now int64) error {
 	for i := range stored {
-		// What is handed out is what the store has, whoever put it there.
 		o, err := k.open(ctx, ask.Tenant, &stored[i])
 		if err != nil {
 			return err
@@ -105,22 +170,16 @@ func (k *Keystore) obtain(ctx context.Context, ask *Ask, keys []Key, now int64) 
 		return err
 	}
 	k.cache.learn(ask, now)
-	for i := range created {
-		if bytes.Equal(created[i].Wrapped, stored[i].Wrapped) {
-			markCreated(keys, created[i].KID)
-			k.counts.created.Add(1)
-		}
-	}
 	return nil
 }
 
 // commit stores what a request creates and its bindings, and returns the
 // records that are stored now.
 func (k *Keystore) commit(ctx context.Context, ask *Ask, created []Record, now int64) ([]Record, error) {
-	if age := k.clock().UnixMicro() - now; len(created) > 0 && age > commitWithin.Microseconds() {
-		// The process stood still. What it sealed its keys under may be about
-		// to be removed; see [Custody.Rewrap].
-		return nil, fmt.Errorf("recording content keys of tenant %s: %w: sealed %d s ago", ask.Tenant, ErrUnavailable, age/1e6)
+	if len(created) > 0 {
+		if err := k.fresh(ask, now); err != nil {
+			return nil, err
+		}
 	}
 	stored, err := k.store.Commit(ctx, created, bindings(ask, now))
 	if err != nil {
@@ -136,6 +195,16 @@ func (k *Keystore) commit(ctx context.Context, ask *Ask, created []Record, now i
 		}
 	}
 	return stored, nil
+}
+
+// fresh refuses to store what was sealed a while ago: the process stood still,
+// and what it sealed keys under may be about to be removed; see
+// [Custody.Rewrap].
+func (k *Keystore) fresh(ask *Ask, now int64) error {
+	if age := k.clock().UnixMicro() - now; age > commitWithin.Microseconds() {
+		return fmt.Errorf("recording content keys of tenant %s: %w: sealed %d s ago", ask.Tenant, ErrUnavailable, age/1e6)
+	}
+	return nil
 }
 
 // openKeys are copies of the keys of one request.

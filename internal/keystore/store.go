@@ -117,6 +117,15 @@ type Store interface {
 	Close() error
 }
 
+// NewCommitter is the ability of a store to create keys without anybody
+// reading before whether they exist. To try is cheaper than to read where one
+// process writes.
+type NewCommitter interface {
+	// CommitNew is Commit for keys that do not exist. If one does, it stores
+	// nothing and reports false.
+	CommitNew(ctx context.Context, keys []Record, bindings []Binding) (bool, error)
+}
+
 // Pager walks everything that a [Store] holds, for export, backup, rewrap and
 // lists. Each method returns at most limit entries, limit being 1 or more,
 // after the given position in a fixed order; entries that were there before a

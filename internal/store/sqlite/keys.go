@@ -20,42 +20,18 @@ const recordColumns = "kid, wrapped, data_key, source, content_id, scheme, creat
 // keysQuery reads a fixed number of key IDs.
 type keysQuery struct {
 	kids int
-	text string
-	stmt *sql.Stmt // of the readers
-}
-
-// fewKIDs is how many key IDs are read on the writing connection if that is
-// idle. It is the only one that does not forget the pages it has read whenever
-// something is written, so that it reads several times as fast.
-const fewKIDs = 8
-
-// run runs the query on the readers, or on the writing connection if that
-// pays. release must be called once the rows are closed.
-func (q *keysQuery) run(ctx context.Context, w *writer, args []any) (rows *sql.Rows, release func(), err error) {
-	if q.kids > fewKIDs || !w.using.TryLock() {
-		rows, err = q.stmt.QueryContext(ctx, args...)
-		return rows, func() {}, err
-	}
-	s, err := w.stmt(q.text)
-	if err == nil {
-		rows, err = s.QueryContext(ctx, args...)
-	}
-	if err != nil {
-		w.using.Unlock()
-		return nil, nil, err
-	}
-	return rows, w.using.Unlock, nil
+	stmt *sql.Stmt
 }
 
 // prepare makes the statements for reads that requests wait for.
 func (db *DB) prepare(ctx context.Context) error {
 	for _, n := range []int{64, 16, 8, 4, 2, 1} {
-		q := keysQuery{kids: n, text: "SELECT " + recordColumns + " FROM content_keys WHERE tenant = ? AND kid IN (?" + strings.Repeat(", ?", n-1) + ")"}
-		var err error
-		if q.stmt, err = db.readers.PrepareContext(ctx, q.text); err != nil {
+		s, err := db.readers.PrepareContext(ctx, "SELECT "+recordColumns+" FROM content_keys WHERE tenant = ? AND kid IN (?"+
+			strings.Repeat(", ?", n-1)+")")
+		if err != nil {
 			return err
 		}
-		db.reads = append(db.reads, q)
+		db.reads = append(db.reads, keysQuery{n, s})
 	}
 	var err error
 	db.dataKey, err = db.readers.PrepareContext(ctx,
@@ -88,10 +64,9 @@ func (db *DB) Keys(ctx context.Context, tenant string, kids []contentkey.KID) ([
 		for i := range q.kids {
 			args = append(args, kids[min(i, n-1)][:])
 		}
-		rows, release, err := q.run(context.WithoutCancel(ctx), db.writer, args)
+		rows, err := q.stmt.QueryContext(context.WithoutCancel(ctx), args...)
 		if err == nil {
 			all, err = appendRecords(all, tenant, rows)
-			release()
 		}
 		if err != nil {
 			return nil, readError(ctx, "content keys", err)
@@ -220,12 +195,70 @@ func (db *DB) Commit(ctx context.Context, keys []keystore.Record, bindings []key
 	return stored, nil
 }
 
+const insertKey = "INSERT INTO content_keys (tenant, " + recordColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+// keyRow are the values of insertKey.
+func keyRow(r *keystore.Record) []any {
+	return []any{
+		r.Tenant, r.KID[:], blob(r.Wrapped), r.DataKey, r.Source, r.ContentID, r.Scheme.String(),
+		micros(r.Created), micros(r.Deleted),
+	}
+}
+
+// CommitNew implements [keystore.NewCommitter]. Rows that nobody stored before
+// take one statement each for keys and for bindings.
+func (db *DB) CommitNew(ctx context.Context, keys []keystore.Record, bindings []keystore.Binding) (bool, error) {
+	if len(keys) > maxRows || len(bindings) > maxRows {
+		return false, nil
+	}
+	var isNew bool
+	err := db.writer.do(ctx, func(w *writer) (err error) {
+		if isNew, err = w.createKeys(keys); err != nil || !isNew {
+			return err
+		}
+		return w.mergeBindings(bindings)
+	})
+	if err != nil {
+		return false, fmt.Errorf("storing new keys: %w", err)
+	}
+	return isNew, nil
+}
+
+// maxRows is how many rows one statement inserts at most. There is a prepared
+// one for each number.
+const maxRows = 64
+
+// createKeys stores records unless there is one of them.
+func (w *writer) createKeys(keys []keystore.Record) (bool, error) {
+	var args []any
+	for i := range keys {
+		args = append(args, keyRow(&keys[i])...)
+	}
+	n, err := w.count(rows(insertKey, len(keys))+" ON CONFLICT DO NOTHING", args...)
+	if err != nil {
+		return false, noDataKey(err)
+	}
+	if n == int64(len(keys)) {
+		return true, nil
+	}
+	for i := range keys { // those that went in before one that was there
+		k := &keys[i]
+		if _, err := w.exec("DELETE FROM content_keys WHERE tenant = ? AND kid = ? AND wrapped = ?", k.Tenant, k.KID[:], blob(k.Wrapped)); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// rows is a statement that inserts n rows, made of one that inserts one.
+func rows(insert string, n int) string {
+	return insert + strings.Repeat(", "+insert[strings.LastIndexByte(insert, '('):], n-1)
+}
+
 // createKey stores a record unless there is one, and returns the one there
 // is.
 func (w *writer) createKey(r *keystore.Record) (keystore.Record, error) {
-	_, err := w.exec("INSERT INTO content_keys (tenant, "+recordColumns+") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-		r.Tenant, r.KID[:], blob(r.Wrapped), r.DataKey, r.Source, r.ContentID, r.Scheme.String(),
-		micros(r.Created), micros(r.Deleted))
+	_, err := w.exec(insertKey, keyRow(r)...)
 	if err == nil {
 		return *r, nil
 	}
@@ -248,15 +281,42 @@ func taken(err error) bool {
 	return ok && (e.Code() == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY || e.Code() == sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 }
 
-// mergeBinding creates a binding or brings the stored one up to date.
-func (w *writer) mergeBinding(b *keystore.Binding) error {
-	id := b.Identity()
-	p := b.Period
-	created, err := w.exec("INSERT INTO bindings (identity, tenant, "+bindingColumns+") "+
-		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (tenant, kid, identity) DO NOTHING",
+const insertBinding = "INSERT INTO bindings (identity, tenant, " + bindingColumns + ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+const unlessBound = " ON CONFLICT (tenant, kid, identity) DO NOTHING"
+
+// bindingRow are the values of insertBinding.
+func bindingRow(b *keystore.Binding) []any {
+	id, p := b.Identity(), b.Period
+	return []any{
 		id[:], b.Tenant, b.ContentID, b.Requested[:], b.KID[:], b.Track, b.Scheme.String(),
 		p.ID, p.Index, p.Start, p.End,
-		b.Profile, joinSystems(b.Systems), b.IV, micros(b.FirstSeen), micros(b.LastSeen))
+		b.Profile, joinSystems(b.Systems), b.IV, micros(b.FirstSeen), micros(b.LastSeen),
+	}
+}
+
+// mergeBindings is mergeBinding for several that are probably new.
+func (w *writer) mergeBindings(bindings []keystore.Binding) error {
+	var args []any
+	for i := range bindings {
+		args = append(args, bindingRow(&bindings[i])...)
+	}
+	n, err := w.count(rows(insertBinding, len(bindings))+unlessBound, args...)
+	if err != nil || n == int64(len(bindings)) {
+		return err
+	}
+	for i := range bindings {
+		if err := w.mergeBinding(&bindings[i]); err != nil {
+			return fmt.Errorf("binding of content key %s: %w", bindings[i].KID, err)
+		}
+	}
+	return nil
+}
+
+// mergeBinding creates a binding or brings the stored one up to date.
+func (w *writer) mergeBinding(b *keystore.Binding) error {
+	row := bindingRow(b)
+	created, err := w.exec(insertBinding+unlessBound, row...)
 	if created || err != nil {
 		return err
 	}
@@ -264,7 +324,7 @@ func (w *writer) mergeBinding(b *keystore.Binding) error {
 	var lastSeen int64
 	err = w.read([]any{&profile, &systems, &iv, &lastSeen},
 		"SELECT profile, systems, iv, last_seen FROM bindings WHERE tenant = ? AND kid = ? AND identity = ?",
-		b.Tenant, b.KID[:], id[:])
+		b.Tenant, b.KID[:], row[0])
 	if err != nil {
 		return err
 	}
@@ -276,7 +336,7 @@ func (w *writer) mergeBinding(b *keystore.Binding) error {
 		}
 	}
 	_, err = w.exec("UPDATE bindings SET profile = ?, systems = ?, iv = ?, last_seen = ? "+
-		"WHERE tenant = ? AND kid = ? AND identity = ?", profile, all, iv, lastSeen, b.Tenant, b.KID[:], id[:])
+		"WHERE tenant = ? AND kid = ? AND identity = ?", profile, all, iv, lastSeen, b.Tenant, b.KID[:], row[0])
 	return err
 }
 

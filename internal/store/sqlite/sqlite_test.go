@@ -82,6 +82,10 @@ func TestFeed(t *testing.T) {
 	})
 }
 
+func TestNew(t *testing.T) {
+	storetest.RunNew(t, func(t *testing.T) storetest.NewStore { return openTest(t, filepath.Join(t.TempDir(), "keys.db")) })
+}
+
 func TestClaims(t *testing.T) {
 	storetest.RunClaims(t, func(t *testing.T) storetest.Kept { return openTest(t, filepath.Join(t.TempDir(), "keys.db")) })
 }

@@ -32,7 +32,6 @@ type writer struct {
 
 	migratedFrom, migratedTo int // schema versions
 
-	using sync.Mutex // held while conn is used
 	conn  *sql.Conn
 	stmts map[string]*sql.Stmt // by their text
 
@@ -193,8 +192,6 @@ func (w *writer) transaction(group []*job) error {
 		_, err := w.exec(query)
 		return err
 	}
-	w.using.Lock()
-	defer w.using.Unlock()
 	var commits uint64
 	err := immediate(exec, func() error {
 		for _, j := range group {
@@ -232,16 +229,21 @@ func (w *writer) stmt(query string) (*sql.Stmt, error) {
 // exec runs a statement in the transaction under way and reports whether it
 // changed anything.
 func (w *writer) exec(query string, args ...any) (changed bool, err error) {
+	n, err := w.count(query, args...)
+	return n > 0, err
+}
+
+// count is exec for how many rows are changed.
+func (w *writer) count(query string, args ...any) (int64, error) {
 	s, err := w.stmt(query)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
 	r, err := s.Exec(args...)
 	if err != nil {
-		return false, err
+		return 0, err
 	}
-	n, err := r.RowsAffected()
-	return n > 0, err
+	return r.RowsAffected()
 }
 
 // read reads one row in the transaction under way. The error is
