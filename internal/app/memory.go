@@ -6,7 +6,7 @@ import "os"
 // gather before it is collected. The server lives in some 2 MB, so that the
 // collector by itself would run after each 4 MB, that is every thousand
 // requests.
-const headroomBytes = 10 << 20
+const headroomBytes = 4 << 20
 
 // gcHeadroom returns memory that the garbage collector counts as in use and
 // nobody ever touches, so that it costs addresses and not pages. A larger GOGC

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"io"
 	"log"
 	"net"
@@ -66,8 +67,10 @@ func (c *conn) serve() {
 	defer c.listener.leave(c)
 	ours := true
 	defer func() {
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
-			c.logf("http: panic serving %s: %v\n%s", c.template.RemoteAddr, p, debug.Stack())
+		if p := recover(); p != nil {
+			if err, ok := p.(error); !ok || !errors.Is(err, http.ErrAbortHandler) {
+				c.logf("http: panic serving %s: %v\n%s", c.template.RemoteAddr, p, debug.Stack())
+			}
 		}
 		if ours {
 			c.net.Close() //nolint:errcheck // all that was written is written
