@@ -110,18 +110,20 @@ func (c *conn) next() (x *exchange, plain bool, cut, err error) {
 	}
 	now := time.Now()
 	size := 0
-	for timed := false; size == 0; timed = true {
+	for seen := 0; size == 0; {
 		unread := c.buf[c.start:c.end]
-		if i := bytes.Index(unread[:min(len(unread), maxHead)], crlf2); i >= 0 {
-			size = i + len(crlf2)
+		from := max(0, seen-len(crlf2)+1)
+		if i := bytes.Index(unread[from:min(len(unread), maxHead)], crlf2); i >= 0 {
+			size = from + i + len(crlf2)
 			break
 		}
-		if len(unread) >= maxHead || bareLF(unread) {
+		if len(unread) >= maxHead || bareLF(unread, seen) {
 			return nil, false, nil, nil
 		}
-		if !timed {
+		if seen == 0 {
 			c.setReadDeadline(now, c.headTimeout())
 		}
+		seen = len(unread)
 		if err := c.fill(); err != nil {
 			return nil, false, err, nil
 		}
@@ -145,11 +147,11 @@ func (c *conn) next() (x *exchange, plain bool, cut, err error) {
 	return x, true, nil, nil
 }
 
-// bareLF reports whether a line ends without CR, so that the end of the head
-// may look different, too.
-func bareLF(b []byte) bool {
-	for i, c := range b {
-		if c == '\n' && (i == 0 || b[i-1] != '\r') {
+// bareLF reports whether a line that ends behind from does so without CR. Then
+// the end of the head may look different, too.
+func bareLF(b []byte, from int) bool {
+	for i := from; i < len(b); i++ {
+		if b[i] == '\n' && (i == 0 || b[i-1] != '\r') {
 			return true
 		}
 	}
