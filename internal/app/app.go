@@ -234,6 +234,7 @@ func (a *App) Serve(ctx context.Context, l net.Listener) (err error) {
 		srv.RegisterOnShutdown(f)
 	}
 	defer runtime.KeepAlive(gcHeadroom())
+	defer addProcs()()
 	stopAdmin := a.serveAdmin()
 	defer func() { err = errors.Join(err, stopAdmin()) }()
 	served := make(chan error, 1)

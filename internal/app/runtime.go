@@ -1,6 +1,26 @@
 package app
 
-import "os"
+import (
+	"os"
+	"runtime"
+)
+
+// moreProcs is how many threads may run Go code beyond the cores that there
+// are. Writers of the audit log and of SQLite wait for the disk many times a
+// second, lose their place in the scheduler each time, and queue behind
+// requests to get one back while new keys wait for them.
+const moreProcs = 2
+
+// addProcs makes these threads available until restore is called. It changes
+// nothing when the operator set GOMAXPROCS.
+func addProcs() (restore func()) {
+	if os.Getenv("GOMAXPROCS") != "" {
+		return func() {}
+	}
+	before := runtime.GOMAXPROCS(0)
+	runtime.GOMAXPROCS(before + moreProcs)
+	return func() { runtime.GOMAXPROCS(before) }
+}
 
 // headroomBytes is how much more garbage than the server's own memory may
 // gather before it is collected. The server lives in some 2 MB, so that the
