@@ -11,7 +11,7 @@ import (
 // requests to get one back while new keys wait for them.
 const moreProcs = 2
 
-// addProcs makes these threads available until restore is called. It changes
+// addProcs makes them available until restore is called. It changes
 // nothing when the operator set GOMAXPROCS.
 func addProcs() (restore func()) {
 	if os.Getenv("GOMAXPROCS") != "" {
@@ -26,7 +26,7 @@ func addProcs() (restore func()) {
 // gather before it is collected. The server lives in some 2 MB, so that the
 // collector by itself would run after each 4 MB, that is every thousand
 // requests.
-const headroomBytes = 4 << 20
+const headroomBytes = 3 << 20
 
 // gcHeadroom returns memory that the garbage collector counts as in use and
 // nobody ever touches, so that it costs addresses and not pages. A larger GOGC
