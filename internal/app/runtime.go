@@ -26,7 +26,7 @@ func addProcs() (restore func()) {
 // gather before it is collected. The server lives in some 2 MB, so that the
 // collector by itself would run after each 4 MB, that is every thousand
 // requests.
-const headroomBytes = 3 << 20
+const headroomBytes = 5 << 20
 
 // gcHeadroom returns memory that the garbage collector counts as in use and
 // nobody ever touches, so that it costs addresses and not pages. A larger GOGC
