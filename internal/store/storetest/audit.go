@@ -22,7 +22,7 @@ type Audited interface {
 // RunAudit runs the suite of [audit.Store]. Each call of open returns a new
 // empty store, which the suite closes.
 func RunAudit(t *testing.T, open func(*testing.T) Audited) {
-	for name, test := range map[string]func(*testing.T, Audited){
+	run(t, open, map[string]func(*testing.T, Audited){
 		"pages follow one another":        auditPages,
 		"only after the head":             auditHead,
 		"what was done may be repeated":   auditRepeated,
@@ -30,17 +30,7 @@ func RunAudit(t *testing.T, open func(*testing.T) Audited) {
 		"a part is deleted with its rows": auditDeleted,
 		"a log of several servers":        auditLogs,
 		"audit honours a cancelled call":  auditCancelled,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t)
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			})
-			test(t, s)
-		})
-	}
+	})
 }
 
 // position is a record by its number.

@@ -22,7 +22,7 @@ import (
 // keystores over a backend. Each call of open returns a new empty store, which
 // the suite closes.
 func RunClaims(t *testing.T, open func(*testing.T) Kept) {
-	for name, test := range map[string]func(*testing.T, Kept){
+	run(t, open, map[string]func(*testing.T, Kept){
 		"racers of two sources":             claimRacers,
 		"racers of one source":              copyRacers,
 		"a copy is added later":             copyAddedLater,
@@ -31,17 +31,7 @@ func RunClaims(t *testing.T, open func(*testing.T) Kept) {
 		"data keys rotate under claims":     claimsRewrapped,
 		"data keys rotate while claimed":    claimedWhileRewrapped,
 		"claims and our own keys are apart": claimsApart,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t)
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			})
-			test(t, s)
-		})
-	}
+	})
 }
 
 // process opens a keystore over a store, as one more process would. Its calls

@@ -23,7 +23,7 @@ type Kept interface {
 // RunCustodian runs the suite of [keystore.Custodian]. Each call of open
 // returns a new empty store, which the suite closes.
 func RunCustodian(t *testing.T, open func(*testing.T) Kept) {
-	for name, test := range map[string]func(*testing.T, Kept){
+	run(t, open, map[string]func(*testing.T, Kept){
 		"a record takes a new seal":             reseal,
 		"a stale change is left out":            resealStale,
 		"racers reseal a record once":           resealRacers,
@@ -35,17 +35,7 @@ func RunCustodian(t *testing.T, open func(*testing.T) Kept) {
 		"a binding that was never asked for":    neverAsked,
 		"operators honour a cancelled context":  custodianCancelled,
 		"a walk meets all while records change": walkWhileResealed,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t)
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			})
-			test(t, s)
-		})
-	}
+	})
 }
 
 // second stores the tenant's data key 2.

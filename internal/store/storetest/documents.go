@@ -23,7 +23,7 @@ type Documented interface {
 // RunDocuments runs the suite of [tenants.Store]. Each call of open returns a
 // new empty store, which the suite closes.
 func RunDocuments(t *testing.T, open func(*testing.T) Documented) {
-	for name, test := range map[string]func(*testing.T, Documented){
+	run(t, open, map[string]func(*testing.T, Documented){
 		"a document is created once":            createDocument,
 		"a document is replaced by version":     replaceDocument,
 		"a tombstone keeps its ID":              tombstone,
@@ -35,17 +35,7 @@ func RunDocuments(t *testing.T, open func(*testing.T) Documented) {
 		"a data key that sealed one is kept":    documentHoldsDataKey,
 		"documents honour a cancelled context":  documentsCancelled,
 		"documents keep every member as it was": documentMembers,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t)
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			})
-			test(t, s)
-		})
-	}
+	})
 }
 
 func document(id string) tenants.Document {

@@ -29,24 +29,14 @@ type FeedOptions struct {
 // RunFeed runs the suite of [keystore.Feed]. Each call of open returns a new
 // empty store, which the suite closes.
 func RunFeed(t *testing.T, o FeedOptions, open func(*testing.T) FeedStore) {
-	for name, test := range map[string]func(*testing.T, *feed){
+	run(t, func(t *testing.T) *feed { return &feed{open(t), o.Settle} }, map[string]func(*testing.T, *feed){
 		"each new binding once":           feedOnce,
 		"the end and a position of none":  feedEnds,
 		"tenants have feeds of their own": feedTenants,
 		"nothing is overtaken":            feedRacers,
 		"notes":                           notes,
 		"racers keep one note":            noteRacers,
-	} {
-		t.Run(name, func(t *testing.T) {
-			s := open(t)
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Errorf("Close: %v", err)
-				}
-			})
-			test(t, &feed{s, o.Settle})
-		})
-	}
+	})
 }
 
 type feed struct {

@@ -16,17 +16,16 @@ type NewStore interface {
 	keystore.NewCommitter
 }
 
-// RunNew runs the suite for that. Each call of open returns a new empty store.
+// RunNew runs the suite for that. Each call of open returns a new empty store,
+// which the suite closes.
 func RunNew(t *testing.T, open func(*testing.T) NewStore) {
-	for name, test := range map[string]func(*testing.T, NewStore){
+	run(t, open, map[string]func(*testing.T, NewStore){
 		"new keys":           newKeys,
 		"all or nothing":     newOrNothing,
 		"racers":             newRacers,
 		"more than at once":  newMany,
 		"without a data key": newWithoutDataKey,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, open(t)) })
-	}
+	})
 }
 
 func commitNew(t *testing.T, s NewStore, keys []keystore.Record, bindings ...keystore.Binding) bool {

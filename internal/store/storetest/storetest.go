@@ -27,7 +27,7 @@ type Store interface {
 // Run runs the suite. Each call of open returns a new empty store, which the
 // suite closes.
 func Run(t *testing.T, open func(*testing.T) Store) {
-	for name, test := range map[string]func(*testing.T, Store){
+	run(t, open, map[string]func(*testing.T, Store){
 		"create if absent":                 createIfAbsent,
 		"fifty racers get one key":         racers,
 		"tenants are apart":                tenantsApart,
@@ -47,7 +47,12 @@ func Run(t *testing.T, open func(*testing.T) Store) {
 		"pages of tenants":                 pagesOfTenants,
 		"a cancelled context is honoured":  cancelled,
 		"a closed store answers no longer": closed,
-	} {
+	})
+}
+
+// run runs each test of a suite on a store of its own.
+func run[S interface{ Close() error }](t *testing.T, open func(*testing.T) S, tests map[string]func(*testing.T, S)) {
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			s := open(t)
 			t.Cleanup(func() {
