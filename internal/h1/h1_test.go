@@ -348,6 +348,27 @@ func TestAnswerAtOnce(t *testing.T) {
 	}
 }
 
+// TestSameBytes: the same answer is the same bytes, whatever order a map has.
+func TestSameBytes(t *testing.T) {
+	addr, _ := start(t, &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, name := range []string{"D", "B", "A", "C", "F", "E"} {
+			w.Header().Set(name, "1")
+		}
+		w.Header().Set("Date", "now")
+		io.WriteString(w, "body")
+	})})
+	const want = "HTTP/1.1 200 OK\r\nA: 1\r\nB: 1\r\nC: 1\r\nContent-Length: 4\r\nContent-Type: text/plain; charset=utf-8\r\n" +
+		"D: 1\r\nDate: now\r\nE: 1\r\nF: 1\r\n\r\nbody"
+	c := dial(t, addr)
+	for range 20 {
+		c.send(post("/", "x"))
+		got := make([]byte, len(want))
+		if _, err := io.ReadFull(c.in, got); err != nil || string(got) != want {
+			t.Fatalf("%q, %v", got, err)
+		}
+	}
+}
+
 // TestTooLong is a handler that writes more than it announced: whoever reads
 // its answer does not take the rest for another one.
 func TestTooLong(t *testing.T) {

@@ -3,6 +3,7 @@ package h1
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -145,11 +146,16 @@ func (w *response) appendHead(body []byte) {
 	b = append(b, ' ')
 	b = append(b, http.StatusText(w.status)...)
 	b = append(b, "\r\n"...)
-	for name, values := range h {
-		if !isToken(name) {
-			continue
+	var room [16]string
+	names := room[:0]
+	for name := range h {
+		if isToken(name) {
+			names = append(names, name)
 		}
-		for _, value := range values {
+	}
+	slices.Sort(names) // the same answer is the same bytes
+	for _, name := range names {
+		for _, value := range h[name] {
 			b = append(b, name...)
 			b = append(b, ": "...)
 			b = appendValue(b, value)
