@@ -22,10 +22,11 @@ type Query struct {
 	Tenant     string
 	RequestID  string
 	Admin      string
-	After      uint64    // records with a higher number; of a directory only
 	Since      time.Time // not before
 	Until      time.Time // before
 	Denied     bool      // refused or failed
+
+	after uint64 // where a reading goes on: records with a higher number
 }
 
 // Run reads a directory in order and yields the records that match: the line
@@ -182,7 +183,7 @@ func (f *filter) lines(in io.Reader, yield func([]byte, *Record) error) error {
 
 // mayMatch is the cheap part of matching.
 func (f *filter) mayMatch(l *line, text []byte) bool {
-	if l.seq <= f.q.After || f.since != "" && string(l.time) < f.since || f.until != "" && string(l.time) >= f.until {
+	if l.seq <= f.q.after || f.since != "" && string(l.time) < f.since || f.until != "" && string(l.time) >= f.until {
 		return false
 	}
 	for _, part := range f.must {

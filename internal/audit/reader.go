@@ -24,7 +24,7 @@ func (d Directory) Read(_ context.Context, q *Query, after string, yield func(pl
 	from := *q
 	if after != "" {
 		var err error
-		if from.After, err = parsePlace(after); err != nil {
+		if from.after, err = parsePlace(after); err != nil {
 			return err
 		}
 	}
@@ -61,7 +61,7 @@ func (s InStore) Read(ctx context.Context, q *Query, after string, yield func(pl
 		}
 		from := *q
 		if part.ID == begun {
-			from.After = seq
+			from.after = seq
 		}
 		f := from.filter()
 		return eachPage(ctx, s.Store, part.ID, func(p *Page) error {
