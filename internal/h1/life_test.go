@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"spekeasy/internal/h1"
+	"spekeasy/internal/logtest"
 )
 
 // TestClientGoesAway is what the request's context tells a handler that waits.
@@ -106,7 +106,7 @@ func TestContext(t *testing.T) {
 
 // TestPanic is a handler that fails: its connection ends, and no other.
 func TestPanic(t *testing.T) {
-	var said lines
+	var said logtest.Buffer
 	addr, _ := start(t, &http.Server{ErrorLog: log.New(&said, "", 0), Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		r.Context().Done()
 		time.Sleep(20 * time.Millisecond) // by then it is watched
@@ -128,23 +128,6 @@ func TestPanic(t *testing.T) {
 	if s := said.String(); !strings.Contains(s, "panic serving 127.0.0.1:") || !strings.Contains(s, ": broken\n") || strings.Contains(s, "abort") {
 		t.Errorf("%q", s)
 	}
-}
-
-type lines struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // TestShutdown is that what is under way is answered, what is idle ends, and
